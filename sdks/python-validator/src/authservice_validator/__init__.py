@@ -1,0 +1,1 @@
+"""Validates AuthService access tokens."""
