@@ -1,0 +1,149 @@
+"""Who is calling: decided at the gateway, signed, and believed by a service only when the signature is good.
+
+`X-Auth-Context` is `base64url(JSON).hex(HMAC-SHA256)`. The MAC covers method and target, so that a context seen for one
+request is good for no other, and it lives for seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from chassis.errors import Forbidden, Unauthenticated
+
+HEADER = b"x-auth-context"
+_LIFETIME_SECONDS = 30
+_MAX_BYTES = 8192
+
+
+class Access(StrEnum):
+    """The credential class of a route, and of a caller."""
+
+    PUBLIC = "public"
+    API_KEY = "api_key"
+    USER = "user"
+    ADMIN = "admin"
+    SCIM = "scim"
+    OAUTH = "oauth"
+
+
+class KeyKind(StrEnum):
+    """What an API key may be used for: servers (`ask_…`) or browsers and mobile apps (`apk_…`)."""
+
+    SECRET = "secret"  # noqa: S105: the kind's name, not a secret
+    PUBLISHABLE = "publishable"
+
+
+class ContextRejected(Exception):
+    """The context header is missing, forged, of another request, or too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerContext:
+    """One authenticated caller of one request. `ip` is the client's, as the trusted proxies told it.
+
+    For `admin`, `admin_id` is None when the break-glass key was used. `origin` is set only when it is an allowed one.
+    """
+
+    access: Access
+    request_id: str
+    ip: str = ""
+    user_agent: str = ""
+    origin: str | None = None
+    client_id: UUID | None = None
+    key_id: str | None = None
+    key_kind: KeyKind | None = None
+    user_id: UUID | None = None
+    session_id: UUID | None = None
+    email: str | None = None
+    role: str | None = None
+    auth_time: int | None = None
+    amr: tuple[str, ...] = ()
+    admin_id: UUID | None = None
+
+    @property
+    def is_break_glass(self) -> bool:
+        """True when the caller holds the master admin key instead of an admin user's token."""
+        return self.access is Access.ADMIN and self.admin_id is None
+
+    def require_client(self) -> UUID:
+        """Return the tenant.
+
+        Raises:
+            Unauthenticated: the caller named none.
+        """
+        if self.client_id is None:
+            raise Unauthenticated
+        return self.client_id
+
+    def require_user(self) -> UUID:
+        """Return the user.
+
+        Raises:
+            Unauthenticated: the caller is none.
+        """
+        if self.user_id is None:
+            raise Unauthenticated
+        return self.user_id
+
+    def check_access(self, needed: Access) -> None:
+        """Check that the caller has the credential class of a route; the gateway did, a service does again.
+
+        Raises:
+            Unauthenticated: a caller with nothing.
+            Forbidden: a caller of another class.
+        """
+        if needed in (Access.PUBLIC, self.access) or (needed is Access.API_KEY and self.access is Access.USER):
+            return
+        raise Unauthenticated if self.access is Access.PUBLIC else Forbidden
+
+
+def sign_context(context: CallerContext, key: bytes, method: str, target: str) -> bytes:
+    """Return the header's value for one request (`target` is the raw path with the query)."""
+    members = {name: value for name, value in asdict(context).items() if value not in (None, "", ())}
+    members["exp"] = int(time.time()) + _LIFETIME_SECONDS
+    payload = base64.urlsafe_b64encode(json.dumps(members, default=str, separators=(",", ":")).encode())
+    return payload + b"." + _mac(key, method, target, payload)
+
+
+def verify_context(header: bytes, key: bytes, method: str, target: str) -> CallerContext:
+    """Check a header and return the caller it names.
+
+    Raises:
+        ContextRejected: it is not good for this request.
+    """
+    payload, _, mac = header.partition(b".")
+    if len(header) > _MAX_BYTES or not hmac.compare_digest(mac, _mac(key, method, target, payload)):
+        raise ContextRejected("forged")
+    try:
+        members: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload))
+        if members.pop("exp") < time.time():
+            raise ContextRejected("too old")
+        return _decode(members)
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise ContextRejected("malformed") from error
+
+
+def _decode(members: dict[str, Any]) -> CallerContext:
+    for name in ("client_id", "user_id", "session_id", "admin_id"):
+        if name in members:
+            members[name] = UUID(members[name])
+    if "key_kind" in members:
+        members["key_kind"] = KeyKind(members["key_kind"])
+    if "amr" in members:
+        members["amr"] = tuple(members["amr"])
+    members["access"] = Access(members["access"])
+    return CallerContext(**members)
+
+
+def _mac(key: bytes, method: str, target: str, payload: bytes) -> bytes:
+    digest = hmac.new(key, f"{method}\n{target}\n".encode() + payload, hashlib.sha256).hexdigest()
+    return digest.encode()

@@ -1,0 +1,62 @@
+"""Which process may call which, and which RPC: the one list that keys, servers and NetworkPolicies follow.
+
+`python -m contracts.topology <service>` prints a service's `INTERNAL_KEYS`, derived from `INTERNAL_AUTH_KEY`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from chassis.internal_keys import InternalKeys
+
+GATEWAY = "gateway"
+SERVICES = ("identity", "token", "orgs", "audit")
+
+CALLS: dict[str, frozenset[str]] = {
+    "gateway": frozenset(SERVICES),
+    "identity": frozenset({"token", "orgs"}),
+    "token": frozenset({"identity", "orgs"}),
+    "orgs": frozenset({"token"}),
+    "audit": frozenset({"orgs"}),
+}
+"""Caller → callees."""
+
+RPC_CALLERS: dict[str, frozenset[str]] = {
+    "auth.v1.AuthService": frozenset({GATEWAY}),
+    "auth.v1.TokenService": frozenset({GATEWAY}),
+    "auth.v1.AdminService": frozenset({GATEWAY}),
+    "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "audit"}),
+    "internal.identity.v1.UserService": frozenset({"token"}),
+    "internal.token.v1.SessionService": frozenset({"identity"}),
+    "internal.token.v1.VerificationService": frozenset({"gateway", "identity"}),
+    "internal.token.v1.SecretService": frozenset({"orgs"}),
+    "internal.audit.v1.IngestService": frozenset({GATEWAY}),
+}
+"""RPC service → callers it accepts."""
+
+PUBLIC_RPC_OWNERS: dict[str, str] = {
+    "auth.v1.AuthService": "identity",
+    "auth.v1.TokenService": "token",
+    "auth.v1.AdminService": "orgs",
+}
+"""Public RPC service → the service that the gateway passes it through to."""
+
+
+def pairs_of(process: str) -> list[tuple[str, str]]:
+    """Return the (caller, callee) pairs a process is part of."""
+    return [(caller, callee) for caller, callees in CALLS.items() for callee in callees if process in (caller, callee)]
+
+
+def main() -> int:
+    """Print the keys of the service named in the arguments."""
+    if len(sys.argv) != 2 or sys.argv[1] not in SERVICES or not os.environ.get("INTERNAL_AUTH_KEY"):  # noqa: PLR2004
+        sys.stderr.write(f"usage: INTERNAL_AUTH_KEY=… python -m contracts.topology {{{'|'.join(SERVICES)}}}\n")
+        return 2
+    keys = InternalKeys.derive(os.environ["INTERNAL_AUTH_KEY"], pairs_of(sys.argv[1]))
+    sys.stdout.write(keys.render() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
