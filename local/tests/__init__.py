@@ -1,0 +1,1 @@
+"""Tests of the local system: it starts, refuses a second start, and leaves nothing behind."""
