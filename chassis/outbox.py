@@ -1,0 +1,155 @@
+"""The outbox: events stored with what made them true, relayed to JetStream in order, never lost.
+
+`emit` writes into the caller's transaction. `Outbox.append` is for an event without a row of its own: many requests'
+events share one commit, and each request waits for it. The relay publishes with the event id as `Nats-Msg-Id`, so a
+crash between publishing and deleting makes a duplicate that the stream drops.
+
+Order: events of one ordering key (the tenant) share a shard, a shard is relayed by one process at a time (its row is
+locked, others skip it), and within a shard rows go out by id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from nats.errors import Error as NatsError
+from prometheus_client import Counter, Gauge
+
+from chassis.batching import Batcher
+from chassis.bus import Bus
+from chassis.clock import Clock
+from chassis.context import CallerContext
+from chassis.database import Database, Tx
+from chassis.errors import Unavailable
+from chassis.events import Actor, DomainEvent, Event, envelope
+from chassis.tables import OUTBOX_SHARDS
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = 0.5
+_BACKOFF_SECONDS = 1.0
+_RELAY_BATCH = 500
+
+RELAYED = Counter("outbox_relayed_total", "Events published to the stream.")
+PENDING = Gauge("outbox_pending", "Events not published yet, as the relay last saw them.")
+
+
+class Outbox:
+    """Emits events of one service and relays them."""
+
+    def __init__(self, db: Database, bus: Bus, clock: Clock, *, service: str) -> None:
+        """Take what it writes to and publishes on."""
+        self._db = db
+        self._bus = bus
+        self._clock = clock
+        self._service = service
+        self._wake = asyncio.Event()
+        self._appends: Batcher[Event, None] = Batcher(self._append_all)
+
+    async def emit(
+        self,
+        tx: Tx,
+        event: DomainEvent,
+        caller: CallerContext | None,
+        *,
+        actor: Actor | None = None,
+        client_id: UUID | None = None,
+    ) -> None:
+        """Record the event in the caller's transaction; see `events.envelope` for `actor` and `client_id`."""
+        wrapped = self._envelope(event, caller, actor, client_id)
+        await tx.execute(
+            "INSERT INTO outbox (shard, event_id, subject, payload) VALUES ($1, $2, $3, $4)", *_row(wrapped)
+        )
+        tx.after_commit(self._wake.set)
+
+    async def append(
+        self,
+        event: DomainEvent,
+        caller: CallerContext | None,
+        *,
+        actor: Actor | None = None,
+        client_id: UUID | None = None,
+    ) -> None:
+        """Record an event that belongs to no other row; durable on return, at a share of one commit."""
+        await self.append_envelope(self._envelope(event, caller, actor, client_id))
+
+    async def append_envelope(self, event: Event) -> None:
+        """Record an event that is wrapped already, as one that another process handed over."""
+        await self._appends.submit(event)
+
+    async def relay(self) -> None:
+        """Publish what is in the outbox, for ever; a job of the service."""
+        while True:
+            try:
+                await self._bus.check()
+                await self._bus.ensure_stream()
+                while await self._relay_once():
+                    pass
+            except (Unavailable, NatsError, TimeoutError, OSError) as error:
+                log.warning("relay waits", error=type(error).__name__)
+                await asyncio.sleep(_BACKOFF_SECONDS)
+                continue
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+            except TimeoutError:
+                continue
+
+    def _envelope(
+        self, event: DomainEvent, caller: CallerContext | None, actor: Actor | None, client_id: UUID | None
+    ) -> Event:
+        now = self._clock.now()
+        return envelope(event, service=self._service, now=now, caller=caller, actor=actor, client_id=client_id)
+
+    async def _append_all(self, events: Sequence[Event]) -> Sequence[None]:
+        shards, ids, subjects, payloads = zip(*map(_row, events), strict=True)
+        async with self._db.append() as tx:
+            await tx.execute(
+                """
+                INSERT INTO outbox (shard, event_id, subject, payload)
+                SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[])
+                """,
+                shards,
+                ids,
+                subjects,
+                payloads,
+            )
+            tx.after_commit(self._wake.set)
+        return [None] * len(events)
+
+    async def _relay_once(self) -> bool:
+        """Publish one batch of the shards nobody else is relaying; true when there may be more."""
+        async with self._db.platform() as tx:
+            shards = await tx.fetch(
+                """
+                SELECT shard FROM outbox_shards AS s
+                WHERE EXISTS (SELECT FROM outbox WHERE outbox.shard = s.shard)
+                FOR UPDATE SKIP LOCKED
+                """
+            )
+            rows = await tx.fetch(
+                "SELECT id, event_id, subject, payload FROM outbox WHERE shard = ANY($1) ORDER BY id LIMIT $2",
+                [row["shard"] for row in shards],
+                _RELAY_BATCH,
+            )
+            PENDING.set(len(rows))
+            if not rows:
+                return False
+            # Sent in order on one connection; only the waiting for acknowledgements is concurrent.
+            async with asyncio.TaskGroup() as group:
+                for row in rows:
+                    headers = {"Nats-Msg-Id": str(row["event_id"])}
+                    group.create_task(self._bus.stream.publish(row["subject"], row["payload"], headers=headers))
+            await tx.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
+        RELAYED.inc(len(rows))
+        PENDING.set(0)
+        return len(rows) == _RELAY_BATCH
+
+
+def _row(event: Event) -> tuple[int, UUID, str, bytes]:
+    key = event.client_id.bytes if event.client_id else b""
+    return zlib.crc32(key) % OUTBOX_SHARDS, event.id, event.subject, event.encode()

@@ -1,0 +1,87 @@
+"""Tables: a declarative base per service, and the tables the chassis itself keeps in every service's database.
+
+What a role may do with a table is declared in its `info`: `{"tenant_role": "SELECT, INSERT", "jobs_role": "SELECT"}`.
+Without it, a table with a `client_id` is open to both roles (row-level security binds the tenant role to its tenant)
+and a table without one to the jobs role only. `chassis.migrations` applies it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+)
+from sqlalchemy.orm import registry
+from sqlmodel import SQLModel
+
+ALL_PRIVILEGES = "SELECT, INSERT, UPDATE, DELETE"
+OUTBOX_SHARDS = 16
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def table_base() -> type[SQLModel]:
+    """Return a base class with its own metadata, so that two services may both have a table `users`."""
+
+    class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMING))):  # type: ignore[call-arg]  # a documented class argument of SQLModel's metaclass that its types lack
+        """The service's tables."""
+
+    add_chassis_tables(Base.metadata)
+    return Base
+
+
+def add_chassis_tables(metadata: MetaData) -> None:
+    """Declare the outbox, its shards, the dead letters and the idempotency keys."""
+    Table(
+        "outbox",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column("shard", SmallInteger, nullable=False),
+        Column("event_id", Uuid, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Index("ix_outbox_shard_id", "shard", "id"),
+        info={"tenant_role": "INSERT", "jobs_role": ALL_PRIVILEGES},
+    )
+    Table("outbox_shards", metadata, Column("shard", SmallInteger, primary_key=True))
+    Table(
+        "dead_letters",
+        metadata,
+        Column("consumer", Text, nullable=False),
+        Column("event_id", Text, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("died_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        PrimaryKeyConstraint("consumer", "event_id"),
+    )
+    Table(
+        "idempotency_keys",
+        metadata,
+        Column("key_hash", LargeBinary, primary_key=True),
+        Column("request_hash", LargeBinary, nullable=False),
+        Column("status", Integer),
+        Column("answer", LargeBinary),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("locked_until", DateTime(timezone=True), nullable=False),
+        Index("ix_idempotency_keys_created_at", "created_at"),
+    )
