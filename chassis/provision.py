@@ -1,12 +1,12 @@
 """Create each service's database and roles: `python -m chassis.provision`, once before the migrations.
 
-Needs PROVISION_DATABASE_URL (a superuser, or a role with CREATEROLE and CREATEDB) and, for each service, its three URLs:
-`<SERVICE>_DATABASE_URL` (the tenant role), `<SERVICE>_JOBS_DATABASE_URL` (the jobs role) and
-`<SERVICE>_MIGRATION_DATABASE_URL` (the owner). Which services there are follows from the variables; `_FILE` variants
-count. Safe to run again at any time, also by several at once: it ends in the state that the URLs describe.
+Needs PROVISION_DATABASE_URL (a superuser, or a role with CREATEROLE and CREATEDB) and, for each service, its
+three URLs: `<SERVICE>_DATABASE_URL` (the tenant role), `<SERVICE>_JOBS_DATABASE_URL` (the jobs role) and
+`<SERVICE>_MIGRATION_DATABASE_URL` (the owner). Which services there are follows from the variables; `_FILE`
+variants count. Safe to run again at any time, also by several at once.
 
-What holds afterwards: the owner owns the database, the other two may connect, nobody else may; only the owner creates
-in it; none of the three is a superuser or passes by row-level security.
+What holds afterwards: the owner owns the database, the other two may connect, nobody else may; only the owner
+creates in it; none of the three is a superuser or passes by row-level security.
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ class ServiceDatabase:
 
 
 def described(environ: Mapping[str, str]) -> list[ServiceDatabase]:
-    """The databases that the environment describes, by name.
+    """Read from the environment which databases there shall be, by name.
 
     Raises:
         ProvisionError: a service lacks a URL, or its URLs do not name one database and three different roles.
     """
     matches = (_OWNER_URL.fullmatch(name) for name, value in environ.items() if value)
     services = sorted({match["service"] for match in matches if match})
+    if not services:
+        raise ProvisionError("no <SERVICE>_MIGRATION_DATABASE_URL is set, so there is no database to create")
     return [_described(environ, service) for service in services]
 
 
@@ -65,13 +67,15 @@ def _described(environ: Mapping[str, str], service: str) -> ServiceDatabase:
     urls = [_value(environ, name) for name in names]
     for name, url in zip(names, urls, strict=True):
         if not url:
-            raise ProvisionError(f"{name} is not set: a service needs its owner's, its tenant role's and its jobs role's URL")
+            raise ProvisionError(f"{name} is not set: a service needs {', '.join(names)}")
     parts = [urlsplit(url) for url in urls]
     roles = [Role(unquote(part.username or ""), unquote(part.password or "")) for part in parts]
     databases = {unquote(part.path.lstrip("/")) for part in parts}
     if len(databases) != 1 or "" in databases:
         raise ProvisionError(f"{', '.join(names)} must name one database, they name {sorted(databases)}")
-    if len({role.name for role in roles}) != len(roles) or not all(role.name and role.password for role in roles):
+    if len({role.name for role in roles}) != len(roles) or not all(
+        role.name and role.password for role in roles
+    ):
         raise ProvisionError(f"{', '.join(names)} must name three different roles, each with a password")
     return ServiceDatabase(databases.pop(), *roles)
 
@@ -90,6 +94,10 @@ def provision(admin_url: str, databases: list[ServiceDatabase]) -> None:
         ProvisionError: a role is there already with more power than it may have.
         psycopg.Error: the server refused or is away.
     """
+    if not admin_url:
+        raise ProvisionError(
+            "PROVISION_DATABASE_URL is not set: the URL of a role with CREATEROLE and CREATEDB"
+        )
     with psycopg.connect(admin_url, autocommit=True) as admin:
         # Two at once (a Job that was started twice) would both find a role missing.
         admin.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -101,11 +109,16 @@ def provision(admin_url: str, databases: list[ServiceDatabase]) -> None:
 
 
 def _ensure_role(admin: psycopg.Connection, role: Role) -> None:
-    found = admin.execute("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = %s", [role.name]).fetchone()
+    found = admin.execute(
+        "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = %s", [role.name]
+    ).fetchone()
     if found is not None and found[0]:
-        raise ProvisionError(f"role {role.name} is a superuser or passes by row-level security: it may not serve a service")
+        raise ProvisionError(
+            f"role {role.name} is a superuser or passes by row-level security: take that away"
+        )
     # The verifier is made here, so that the password itself is in no server log.
-    verifier = admin.pgconn.encrypt_password(role.password.encode(), role.name.encode(), b"scram-sha-256").decode()
+    name, password = role.name.encode(), role.password.encode()
+    verifier = admin.pgconn.encrypt_password(password, name, b"scram-sha-256").decode()
     verb: LiteralString = "CREATE" if found is None else "ALTER"
     statement = SQL(verb) + SQL(" ROLE {} LOGIN PASSWORD {}").format(Identifier(role.name), Literal(verifier))
     admin.execute(statement)
@@ -121,7 +134,9 @@ def _ensure_database(admin: psycopg.Connection, database: ServiceDatabase) -> No
         "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", [database.name]
     ).fetchone()
     if owned_by is None:
-        admin.execute(SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'").format(name, owner))
+        admin.execute(
+            SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'").format(name, owner)
+        )
     elif owned_by[0] != database.owner.name:
         admin.execute(SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
     admin.execute(SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
@@ -141,11 +156,8 @@ def _close_to_others(admin_url: str, database: ServiceDatabase) -> None:
 def main() -> int:
     """Provision what the environment describes; 0, or 2 with one line that says what is wrong."""
     try:
-        admin_url = _value(os.environ, "PROVISION_DATABASE_URL")
         databases = described(os.environ)
-        if not admin_url or not databases:
-            raise ProvisionError("PROVISION_DATABASE_URL and at least one <SERVICE>_MIGRATION_DATABASE_URL must be set")
-        provision(admin_url, databases)
+        provision(_value(os.environ, "PROVISION_DATABASE_URL"), databases)
     except (ProvisionError, psycopg.Error, OSError) as error:
         sys.stderr.write(f"cannot provision: {error}\n")
         return 2
