@@ -1,0 +1,134 @@
+"""Fetching a JWK set over HTTP with the standard library, so that no HTTP client has to be installed."""
+
+import asyncio
+import http.client
+import ipaddress
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.message import Message
+from typing import IO, Final
+from urllib.parse import urlsplit
+
+from authservice_validator.errors import TokenInvalid, ValidatorError
+from authservice_validator.jose import read_object
+
+_MAX_DOCUMENT_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 16 * 1024
+
+
+class FetchFailed(ValidatorError):
+    """The JWK set could not be fetched; the message says what went wrong."""
+
+    code = "fetch_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedJwks:
+    """A JWK set as fetched; a fetcher of your own may return this instead of the bare document.
+
+    Attributes:
+        document: the parsed JSON, `{"keys": [...]}`.
+        max_age: for how long it is fresh, where the answer says so.
+    """
+
+    document: Mapping[str, object]
+    max_age: timedelta | None = None
+
+
+class HttpJwksFetcher:
+    """Fetches one URL in a thread: no redirects, a bounded body, bounded waits.
+
+    Args:
+        url: https, or http on this machine's loopback; a key fetched in the clear is a key chosen by the
+            network.
+        timeout: for each wait on the network, and for reading the whole body.
+        tls: the TLS context, for a private certificate authority.
+    """
+
+    def __init__(self, url: str, *, timeout: timedelta, tls: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        plain = parts.scheme == "http" and _is_loopback(host)
+        if not host or parts.username is not None or not (parts.scheme == "https" or plain):
+            raise ValueError("a JWKS URL is https, or http on loopback, and holds no password")
+        self._url = url
+        self._seconds = timeout.total_seconds()
+        # A proxy from the environment is for the world outside, never for this machine.
+        proxies = [urllib.request.ProxyHandler({})] if plain else []
+        self._opener = urllib.request.build_opener(
+            _NoRedirect(), urllib.request.HTTPSHandler(context=tls or ssl.create_default_context()), *proxies
+        )
+
+    async def __call__(self) -> FetchedJwks:
+        """Fetch the document.
+
+        Raises:
+            FetchFailed: not reachable in time, another status than 200, too large, or not strict JSON.
+        """
+        return await asyncio.to_thread(self._fetch)
+
+    def _fetch(self) -> FetchedJwks:
+        deadline = time.monotonic() + self._seconds
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked when the fetcher was made
+            self._url, headers={"Accept": "application/jwk-set+json, application/json"}
+        )
+        try:
+            with self._opener.open(request, timeout=self._seconds) as response:
+                if response.status != http.HTTPStatus.OK:
+                    raise FetchFailed(f"the issuer answered {response.status}")
+                body = _read_bounded(response, deadline)
+                max_age = _max_age(response.headers)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise FetchFailed(f"the issuer answered {error.code}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise FetchFailed("the issuer could not be reached") from error
+        try:
+            return FetchedJwks(read_object(body), max_age)
+        except TokenInvalid as error:
+            raise FetchFailed("the issuer's answer is not a JSON object") from error
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Turns every redirect into an error: the configured URL is the trust, not what it points to."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_bounded(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    # The socket's own timeout starts anew with every byte, so a slow sender needs a deadline besides.
+    body = bytearray()
+    while chunk := response.read1(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > _MAX_DOCUMENT_BYTES:
+            raise FetchFailed("the issuer's answer is too large")
+        if time.monotonic() > deadline:
+            raise FetchFailed("the issuer's answer took too long")
+    return bytes(body)
+
+
+def _max_age(headers: Message) -> timedelta | None:
+    """The freshness an answer gives itself (RFC 9111 §5.2.2); `no-store` and `no-cache` are none at all."""
+    directives = [word.strip().lower() for word in ",".join(headers.get_all("Cache-Control", [])).split(",")]
+    if "no-store" in directives or "no-cache" in directives:
+        return timedelta(0)
+    for directive in directives:
+        name, _, value = directive.partition("=")
+        if name == "max-age" and value.isascii() and value.isdigit() and len(value) < 10:
+            return timedelta(seconds=int(value))
+    return None
