@@ -34,8 +34,9 @@ class AccessRefused(HTTPException):
     """
 
     def __init__(self, status: int, code: str, detail: str, headers: dict[str, str]) -> None:
-        super().__init__(status, detail, {"Content-Type": _PROBLEM_JSON, "Cache-Control": "no-store",
-        **headers}) self.code = code
+        headers = {"Content-Type": _PROBLEM_JSON, "Cache-Control": "no-store", **headers}
+        super().__init__(status, detail, headers)
+        self.code = code
 
 
 def require_user(verifier: TokenVerifier) -> Callable[..., Awaitable[VerifiedClaims]]:
@@ -75,7 +76,7 @@ def require_scopes(verifier: TokenVerifier, *scopes: str) -> Callable[..., Await
 
 
 def install_problem_handler(app: FastAPI) -> None:
-    """Render refusals as whole problem documents (RFC 9457) with `type`, `title`, `status`, `detail`, `code`."""
+    """Render refusals as whole problem documents (RFC 9457), `code` among their members."""
     app.add_exception_handler(AccessRefused, _render)
 
 
@@ -83,14 +84,11 @@ async def _authenticate(verifier: TokenVerifier, request: Request) -> VerifiedCl
     given = request.headers.getlist("authorization")
     if not given:
         # RFC 6750 §3.1: a caller who tried nothing is told the scheme, and no error.
-        raise AccessRefused(401, "missing_token", "An access token is needed.", {"WWW-Authenticate": "Bearer"})
-    scheme, _, token = given[0].partition(" ")
+        detail = "An access token is needed."
+        raise AccessRefused(401, "missing_token", detail, {"WWW-Authenticate": "Bearer"})
     try:
-        if len(given) != 1 or scheme.lower() != "bearer":
-            raise TokenInvalid("not one bearer token")  # noqa: TRY301 - answered as any other bad token
-        claims = verifier.cached(token) or await verifier.verify(token)
-        if claims.cnf is not None:
-            raise TokenInvalid("the token is bound to a key and came without its proof")  # noqa: TRY301
+        token = _bearer_token(given)
+        return _unbound(verifier.cached(token) or await verifier.verify(token))
     except TokenError as error:
         # One text for every cause but `code`: which check failed would guide a forger.
         challenge = 'Bearer error="invalid_token", error_description="The access token is not valid"'
@@ -99,6 +97,19 @@ async def _authenticate(verifier: TokenVerifier, request: Request) -> VerifiedCl
     except KeysUnavailable as error:
         detail = "Access tokens cannot be checked at the moment."
         raise AccessRefused(503, error.code, detail, {"Retry-After": "2"}) from error
+
+
+def _bearer_token(given: list[str]) -> str:
+    scheme, _, token = given[0].partition(" ")
+    # Of two headers a proxy may have checked the other one.
+    if len(given) != 1 or scheme.lower() != "bearer":
+        raise TokenInvalid("the request does not carry one bearer token")
+    return token
+
+
+def _unbound(claims: VerifiedClaims) -> VerifiedClaims:
+    if claims.cnf is not None:
+        raise TokenInvalid("the token is bound to a key and came without a proof")
     return claims
 
 

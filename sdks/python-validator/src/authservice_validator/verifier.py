@@ -36,7 +36,7 @@ class _Verified:
 
 
 class TokenVerifier:
-    """Verifies access tokens of one issuer: signature, type, times, issuer, audience, tenant, use, revocation.
+    """Verifies access tokens of one issuer: signature, type, times, audience, tenant, use, revocation.
 
     It does not check scopes, roles or organization rights (ask the claims), nor the proof that a `cnf` claim
     demands. A verified token is remembered by its SHA-256, never by its text, for at most `cache_ttl` and
