@@ -1,0 +1,1 @@
+"""Measurements: what the pieces cost, alone and together."""
