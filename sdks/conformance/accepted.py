@@ -1,0 +1,63 @@
+# ruff: noqa: INP001 - part of a script, not of a package
+"""Tokens that must be accepted."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from signing import ABSENT, AUDIENCE, ED, ES, HS, KEYS, LEEWAY, NOW, RS, header, jws, payload, rs256, text
+
+
+class Vector(NamedTuple):
+    """One token and the answer to it; `control` names the accepted token that it was made from."""
+
+    id: str
+    attack: str
+    comment: str
+    token: str
+    expect: str = "invalid_token"
+    source: str = "jwks"
+    control: str = "valid-rs256"
+
+
+def accepted() -> Iterator[Vector]:
+    """Tokens that must be accepted: the positive controls, and what strictness must not break."""
+
+    def good(id: str, comment: str, token: str, source: str = "jwks") -> Vector:  # noqa: A002
+        return Vector(id, "control", comment, token, "valid", source, id)
+
+    yield good("valid-rs256", "RS256", RS)
+    yield good("valid-es256", "ES256", ES)
+    yield good("valid-eddsa", "EdDSA", ED)
+    yield good("valid-hs256", "HS256", HS, "hs256")
+    second = jws(header(kid="rs-2"), payload(), lambda data: rs256(data, KEYS.rsa_next))
+    yield good("valid-rs256-next", "signed by the next key of the set", second)
+    yield good(
+        "valid-typ-full", "the long form of the type", jws(header(typ="application/at+jwt"), payload())
+    )
+    yield good("valid-typ-case", "media types ignore case", jws(header(typ="AT+JWT"), payload()))
+    yield good("valid-header-note", "an unknown header parameter", jws(header(note="x"), payload()))
+    yield good("valid-aud-list", "the audience as a list of it alone", jws(header(), payload(aud=[AUDIENCE])))
+    yield good("valid-exp-leeway", "just within the leeway", jws(header(), payload(exp=NOW - LEEWAY + 1)))
+    yield good("valid-iat-leeway", "issued by a clock ahead", jws(header(), payload(iat=NOW + LEEWAY)))
+    yield good("valid-nbf-leeway", "not before, by a clock ahead", jws(header(), payload(nbf=NOW + LEEWAY)))
+    yield good("valid-nbf-absent", "nbf is optional", jws(header(), payload(nbf=ABSENT)))
+    floats = text(payload()).replace(b'"exp":1800000600', b'"exp":1800000600.0')
+    yield good("valid-exp-whole-float", "a whole number written as a float", jws(header(), floats))
+    minimal = [*("nbf", "sid", "email", "role", "email_verified", "auth_time", "amr", "acr")]
+    yield good(
+        "valid-minimal", "required claims only", jws(header(), payload(**dict.fromkeys(minimal, ABSENT)))
+    )
+    yield good("valid-null", "null is as absent", jws(header(), payload(email=None, sid=None, amr=None)))
+    yield good(
+        "valid-extra-claim", "an unknown claim", jws(header(), payload(plan={"name": "größer", "n": [1]}))
+    )
+    yield good("valid-scope", "scope as words", jws(header(), payload(scope="a:read b")))
+    yield good(
+        "valid-scopes", "scope as both", jws(header(), payload(scope="a:read b", scopes=["b", "a:read"]))
+    )
+    org = {"org_id": "o1", "org_slug": "acme", "org_role": "owner", "org_permissions": ["org:read"]}
+    yield good("valid-org", "organization claims", jws(header(), payload(**org)))
+    yield good("valid-act", "a nested actor", jws(header(), payload(act={"sub": "s", "act": {"sub": "t"}})))
+    yield good(
+        "valid-cnf", "a bound token; its proof is another check", jws(header(), payload(cnf={"jkt": "x"}))
+    )
