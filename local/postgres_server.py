@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local.binaries import find_postgres
 from local.errors import LocalError
-from local.processes import ManagedProcess, Unprivileged
+from local.processes import ManagedProcess, Unprivileged, program_of
 
 SUPERUSER = "postgres"
 _UNPRIVILEGED_NAMES = ("postgres", "nobody")
@@ -99,8 +99,18 @@ class PostgresServer(ManagedProcess):
                 f"{self.data} was made by PostgreSQL {made_by}, this is {self._programs.version}: "
                 "move the data folder away, or install the older version"
             )
-        # A crash of the whole machine leaves it behind; nothing of ours runs now, so its pid is a stranger's.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        self._forget_stranger()
+
+    def _forget_stranger(self) -> None:
+        """Remove a lock file whose pid belongs to another program by now, as after a crash of the machine.
+
+        PostgreSQL would take that program for a running server. All other leftovers it judges better itself.
+        """
+        lock = self.data / "postmaster.pid"
+        if lock.exists():
+            pid = int(lock.read_text().split()[0])
+            if program_of(pid) not in {None, "postgres"}:
+                lock.unlink()
 
     def _initialise(self) -> None:
         # Renamed when complete: an interrupted initdb never looks like a data folder.

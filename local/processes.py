@@ -53,6 +53,19 @@ def start_time(pid: int) -> str | None:
     return answer.stdout.strip() or None
 
 
+def program_of(pid: int) -> str | None:
+    """The name of the program that runs as this pid; None when there is none."""
+    if sys.platform == "linux":
+        try:
+            return Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:
+            return None
+    answer = subprocess.run(
+        ["ps", "-o", "comm=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return Path(answer.stdout.strip()).name or None
+
+
 class ManagedProcess:
     """One child process, to start, stop, kill, pause and start again; by one thread at a time."""
 
@@ -115,12 +128,12 @@ class ManagedProcess:
             raise LocalError(f"{self.name} is already running (pid {self.pid})")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        self._popen = _spawner.submit(self._spawn).result()
+        _spawner.submit(self._spawn).result()
         self._record.parent.mkdir(parents=True, exist_ok=True)
         record = {"pid": self.pid, "started": start_time(self.pid), "signal": int(self._stop_signal)}
         self._record.write_text(json.dumps(record))
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> None:
         user = self._user
         who = [str(user.uid), str(user.gid)] if user else ["-", "-"]
         launcher = [
@@ -134,7 +147,7 @@ class ManagedProcess:
             "--",
         ]
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            self._popen = subprocess.Popen(
                 [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -146,6 +159,8 @@ class ManagedProcess:
 
     def ask_to_stop(self) -> None:
         """Send the graceful signal and return; `wait_stopped` waits."""
+        # A start that Ctrl-C interrupted may still be on its way through the spawner.
+        _spawner.submit(int).result()
         if self.is_running:
             # A paused process would never hear it.
             self.send(signal.SIGCONT)
@@ -166,6 +181,18 @@ class ManagedProcess:
         """Stop it gracefully, after `timeout` seconds by force; does nothing when it does not run."""
         self.ask_to_stop()
         self.wait_stopped(timeout)
+
+    def wait_ended(self, timeout: float) -> int:
+        """Wait for it to end by itself; answers its exit code, LocalError after `timeout` seconds."""
+        if self._popen is None:
+            raise LocalError(f"{self.name} was never started")
+        try:
+            code = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise LocalError(f"{self.name} did not end within {timeout:.0f} s; see {self.log}") from None
+        self._record.unlink(missing_ok=True)
+        return code
 
     def kill(self) -> None:
         """Kill it at once, as a crash would (SIGKILL), and wait for its end."""
@@ -190,6 +217,10 @@ class ManagedProcess:
         if self._popen is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._popen.pid, number)
+
+    def obituary(self) -> str:
+        """How it ended: exit code, log file, and the last it wrote."""
+        return f"{self.name} ended with code {self.exit_code}; the end of {self.log}:\n{self.log_tail()}"
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines it wrote since it was last started; empty when it wrote nothing."""

@@ -7,24 +7,21 @@
 Each is the first of: its `*_URL` in the environment, the installed wheels' binaries, a server on PATH.
 """
 
-import json
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.topology import GATEWAY, SERVICES
+from local.credentials import Credentials
 from local.errors import LocalError
 from local.nats_server import ADMIN, NatsPermissions, NatsServer
 from local.ports import Ports
 from local.postgres_server import PostgresServer
 from local.processes import stop_left_behind
 from local.valkey_server import ValkeyServer
-
-SERVICES = ("identity", "token", "orgs", "audit")
-"""The services with a NATS user of their own; the gateway comes besides."""
 
 _READY_TIMEOUT = 60.0
 _POLL_SECONDS = 0.01
@@ -83,18 +80,18 @@ def start_servers(
     make_folder(folder)
     stop_left_behind(folder)
     ports = Ports(folder)
-    passwords = _passwords(folder, ["postgres", "valkey", ADMIN, "gateway", *services])
+    credentials = Credentials(folder)
     postgres = valkey = nats = None
     if not given.get("DATABASE_URL"):
         postgres = PostgresServer(
-            folder, port=ports.take("postgres"), password=passwords["postgres"], durable=durable
+            folder, port=ports.take("postgres"), password=credentials.get("postgres"), durable=durable
         )
     if not given.get("REDIS_URL"):
-        valkey = ValkeyServer(folder, port=ports.take("valkey"), password=passwords["valkey"])
+        valkey = ValkeyServer(folder, port=ports.take("valkey"), password=credentials.get("valkey"))
     if not given.get("NATS_URL"):
         permissions = {service: NatsPermissions.of_service(service) for service in services}
-        permissions["gateway"] = NatsPermissions.of_gateway()
-        users = {user: passwords[user] for user in (ADMIN, *permissions)}
+        permissions[GATEWAY] = NatsPermissions.of_gateway()
+        users = {user: credentials.get(f"nats {user}") for user in (ADMIN, *permissions)}
         nats = NatsServer(folder, port=ports.take("nats"), passwords=users, permissions=permissions)
     servers = Servers(
         postgres_url=postgres.url if postgres else given["DATABASE_URL"],
@@ -137,21 +134,7 @@ def await_ready(servers: Iterable[Server], timeout: float = _READY_TIMEOUT) -> N
     for server in servers:
         while not server.is_ready():
             if not server.is_running:
-                raise LocalError(
-                    f"{server.name} ended with code {server.exit_code}; {server.log}:\n{server.log_tail()}"
-                )
+                raise LocalError(server.obituary())
             if time.monotonic() > deadline:
                 raise LocalError(f"{server.name} is not ready after {timeout:.0f} s; see {server.log}")
             time.sleep(_POLL_SECONDS)
-
-
-def _passwords(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """The servers' passwords, made once and kept."""
-    file = folder / "passwords.json"
-    known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    missing = [name for name in names if name not in known]
-    if missing:
-        known |= {name: secrets.token_urlsafe(24) for name in missing}
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(known, indent=2))
-    return known

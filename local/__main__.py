@@ -1,0 +1,140 @@
+"""`python -m local up | down | run SERVICE | clean`: the commands behind the Makefile's targets."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+from local.banner import banner
+from local.environment import of_process, parse
+from local.errors import LocalError
+from local.lock import is_held, stop_holder
+from local.ports import is_free
+from local.processes import stop_left_behind
+from local.service_process import REPOSITORY, module_of
+from local.system import KINDS, System
+from local.watch import Watch
+
+_PORT, _GRPC_PORT = 8080, 9090
+
+
+def up(folder: Path, environ: Mapping[str, str]) -> int:
+    """Start the system and look after it until Ctrl-C, SIGTERM or a closed terminal; 0 after a clean stop."""
+    began = time.monotonic()
+    system = System(
+        folder,
+        port=_port(environ, "PORT", _PORT),
+        grpc_port=_port(environ, "GRPC_PORT", _GRPC_PORT),
+        report=_say,
+    )
+    _stop_on_signals(system)
+    try:
+        system.start_all()
+        sys.stdout.write(f"\n{banner(system, time.monotonic() - began)}\n\n")
+        sys.stdout.flush()
+        Watch(system, _say).run()
+    except KeyboardInterrupt:
+        _say("stopping")
+    finally:
+        system.stop()
+    _say("stopped")
+    return 0
+
+
+def _stop_on_signals(system: System) -> None:
+    """The first signal stops gracefully, the second at once."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def at_once(_number: int, _frame: FrameType | None) -> None:
+        for process in reversed(system.all_processes()):
+            if process.is_running:
+                process.send(signal.SIGKILL)
+
+    def gracefully(_number: int, _frame: FrameType | None) -> None:
+        for number in signals:
+            signal.signal(number, at_once)
+        raise KeyboardInterrupt
+
+    for number in signals:
+        signal.signal(number, gracefully)
+
+
+def down(folder: Path, _environ: Mapping[str, str]) -> int:
+    """Stop the folder's system, wherever it was started, and what a crashed one left behind."""
+    if is_held(folder):
+        pid = stop_holder(folder)
+        _say(f"stopped the system of {folder} (pid {pid})")
+    elif left := stop_left_behind(folder):
+        _say(f"stopped what was left behind in {folder}: {', '.join(left)}")
+    else:
+        _say(f"nothing runs in {folder}")
+    return 0
+
+
+def run(folder: Path, environ: Mapping[str, str], kind: str) -> int:
+    """Become one more process of a kind, in the running system's environment; returns only by LocalError."""
+    if kind not in KINDS:
+        raise LocalError(f"SERVICE={kind or '<none>'} is not a process: give one of {', '.join(KINDS)}")
+    if not is_held(folder):
+        raise LocalError(f"no system runs in {folder}: `make up` first, in another terminal")
+    env = of_process(kind, parse((folder / "env").read_text().splitlines()))
+    for name, given in (("PORT", _port(environ, "PORT", 0)), ("GRPC_PORT", _port(environ, "GRPC_PORT", 0))):
+        if given and not is_free(given):
+            raise LocalError(f"port {given} is busy: give another {name}, or none for a free one")
+        env[f"{kind.upper()}_{name}"] = str(given)
+    os.chdir(REPOSITORY)
+    # In this process: Ctrl-C, exit code and terminal are those of the service.
+    os.execve(sys.executable, [sys.executable, "-m", module_of(kind), "serve"], env)  # noqa: S606
+
+
+def clean(folder: Path, _environ: Mapping[str, str]) -> int:
+    """Delete the folder with all data and secrets; refused while a system runs in it."""
+    if is_held(folder):
+        raise LocalError(f"a system runs in {folder}: `make down` first")
+    stop_left_behind(folder)
+    data = folder / "postgres"
+    if data.is_symlink():
+        shutil.rmtree(data.readlink(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    _say(f"deleted {folder}")
+    return 0
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise LocalError(f"{name}={text} is not a port: give a number from 1 to 65535")
+    return int(text)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"  {line}\n")
+    sys.stdout.flush()
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; 1 with one line on standard error when the person has to do something."""
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "run", "clean"])
+    parser.add_argument(
+        "service", nargs="?", default=os.environ.get("SERVICE", ""), help="for run: which process"
+    )
+    arguments = parser.parse_args(argv)
+    folder = Path(os.environ.get("LOCAL_DIR") or REPOSITORY / ".local").absolute()
+    commands: dict[str, Callable[[Path, Mapping[str, str]], int]] = {"up": up, "down": down, "clean": clean}
+    try:
+        if arguments.command == "run":
+            return run(folder, os.environ, arguments.service)
+        return commands[arguments.command](folder, os.environ)
+    except LocalError as error:
+        sys.stderr.write(f"make {arguments.command}: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
