@@ -18,7 +18,9 @@ class Batcher(Generic[T, R]):
     one result for each; its error reaches every caller of that batch.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, max_batch: int = 500) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, max_batch: int = 500
+    ) -> None:
         """Take the work; `max_batch` bounds one round."""
         self._work = work
         self._max_batch = max_batch
@@ -38,7 +40,7 @@ class Batcher(Generic[T, R]):
             batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
             try:
                 results = await self._work([item for item, _ in batch])
-            except Exception as error:  # noqa: BLE001: handed to the callers, who know what to do with it
+            except Exception as error:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)

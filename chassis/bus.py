@@ -114,7 +114,7 @@ class Bus:
             self._url,
             name=f"authservice-{self._process}",
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.5,
+            reconnect_time_wait=1,
             connect_timeout=2,
             ping_interval=10,
             error_cb=self._log_error,

@@ -38,7 +38,7 @@ class Access(StrEnum):
 class KeyKind(StrEnum):
     """What an API key may be used for: servers (`ask_…`) or browsers and mobile apps (`apk_…`)."""
 
-    SECRET = "secret"  # noqa: S105: the kind's name, not a secret
+    SECRET = "secret"  # noqa: S105 - the kind's name, not a secret
     PUBLISHABLE = "publishable"
 
 
@@ -101,7 +101,9 @@ class CallerContext:
             Unauthenticated: a caller with nothing.
             Forbidden: a caller of another class.
         """
-        if needed in (Access.PUBLIC, self.access) or (needed is Access.API_KEY and self.access is Access.USER):
+        if needed in (Access.PUBLIC, self.access) or (
+            needed is Access.API_KEY and self.access is Access.USER
+        ):
             return
         raise Unauthenticated if self.access is Access.PUBLIC else Forbidden
 

@@ -79,7 +79,7 @@ class Tx:
         """Return the first row, or None."""
         return await self._connection.fetchrow(sql, *args)
 
-    async def fetchval(self, sql: str, *args: object) -> Any:  # noqa: ANN401: a column's type is known to the caller only
+    async def fetchval(self, sql: str, *args: object) -> Any:  # noqa: ANN401 - a column's type is known to the caller only
         """Return the first column of the first row, or None."""
         return await self._connection.fetchval(sql, *args)
 
@@ -96,7 +96,9 @@ class Tx:
 class Database:
     """The pools of one service. Connects lazily, so that services start in any order."""
 
-    def __init__(self, url: str, jobs_url: str, *, service: str, pool_size: int, statement_timeout: float) -> None:
+    def __init__(
+        self, url: str, jobs_url: str, *, service: str, pool_size: int, statement_timeout: float
+    ) -> None:
         """Remember where; `start` opens the pools. `statement_timeout` is in seconds."""
         self._urls = {"tenant": (url, pool_size), "jobs": (jobs_url, _JOBS_POOL_SIZE)}
         self._service = service
@@ -115,7 +117,12 @@ class Database:
         }
         for name, (url, size) in self._urls.items():
             self._pools[name] = await asyncpg.create_pool(
-                url, min_size=0, max_size=size, server_settings=settings, timeout=_ACQUIRE_SECONDS, reset=_keep_session
+                url,
+                min_size=0,
+                max_size=size,
+                server_settings=settings,
+                timeout=_ACQUIRE_SECONDS,
+                reset=_keep_session,
             )
 
     async def stop(self) -> None:
@@ -133,7 +140,9 @@ class Database:
         Raises:
             DatabaseUnavailable: PostgreSQL cannot serve now; nothing was changed.
         """
-        async with self._transaction("tenant", f"BEGIN; SET LOCAL auth.client_id = '{UUID(str(client_id))}'") as tx:
+        async with self._transaction(
+            "tenant", f"BEGIN; SET LOCAL auth.client_id = '{UUID(str(client_id))}'"
+        ) as tx:
             yield tx
 
     @contextlib.asynccontextmanager
@@ -190,5 +199,5 @@ async def _give_back(
     await asyncio.shield(pool.release(connection))
 
 
-async def _keep_session(connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+async def _keep_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Replace asyncpg's reset query: there is nothing to reset, every setting is transaction-local."""

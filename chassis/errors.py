@@ -1,14 +1,14 @@
 """Typed errors: raised once in a service, carried across gRPC, rendered once by each face.
 
-    AppError
-    ├── InvalidRequest        400 / 422   what was sent is wrong, `errors` names the fields
-    ├── Unauthenticated       401         no or a bad credential
-    ├── Forbidden             403         a good credential without the right
-    ├── NotFound              404         nothing there, or nothing of yours
-    ├── Conflict              409         the state does not allow it
-    ├── RateLimited           429         too often; `retry_after` says when again
-    ├── Unavailable           503         a dependency is away or full; `retry_after` says when again
-    └── Internal              500         our fault; the detail never says more
+AppError
+├── InvalidRequest        400 / 422   what was sent is wrong, `errors` names the fields
+├── Unauthenticated       401         no or a bad credential
+├── Forbidden             403         a good credential without the right
+├── NotFound              404         nothing there, or nothing of yours
+├── Conflict              409         the state does not allow it
+├── RateLimited           429         too often; `retry_after` says when again
+├── Unavailable           503         a dependency is away or full; `retry_after` says when again
+└── Internal              500         our fault; the detail never says more
 """
 
 from __future__ import annotations

@@ -83,7 +83,9 @@ class Event:
 
     def encode(self) -> bytes:
         """Write the envelope as JSON."""
-        members: dict[str, object] = {field.name: _json_value(getattr(self, field.name)) for field in fields(self)}
+        members: dict[str, object] = {
+            field.name: _json_value(getattr(self, field.name)) for field in fields(self)
+        }
         return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod

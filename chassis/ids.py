@@ -14,7 +14,9 @@ def new_id() -> UUID:
     """Return a fresh UUIDv7: 48 bits of Unix milliseconds, 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     random = secrets.randbits(74)
-    return UUID(int=(milliseconds << 80) | _VERSION | ((random >> 62) << 64) | _VARIANT | (random & (2**62 - 1)))
+    return UUID(
+        int=(milliseconds << 80) | _VERSION | ((random >> 62) << 64) | _VARIANT | (random & (2**62 - 1))
+    )
 
 
 def new_secret(prefix: str) -> str:

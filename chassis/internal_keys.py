@@ -54,7 +54,8 @@ class InternalKeys:
         """Write the keys as `caller>callee=key`, comma separated."""
         items = sorted(self._pairs.items())
         return ",".join(
-            f"{caller}>{callee}={base64.urlsafe_b64encode(key).decode().rstrip('=')}" for (caller, callee), key in items
+            f"{caller}>{callee}={base64.urlsafe_b64encode(key).decode().rstrip('=')}"
+            for (caller, callee), key in items
         )
 
     def key(self, caller: str, callee: str) -> bytes:

@@ -26,6 +26,18 @@ CREATE OR REPLACE FUNCTION current_client() RETURNS uuid LANGUAGE sql STABLE PAR
 AS $$ SELECT nullif(current_setting('auth.client_id', true), '')::uuid $$;
 """
 
+# Only when missing: each of these statements locks the table, and services may be running.
+_POLICIES = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_policies WHERE tablename = '{table}' AND policyname = 'tenant') THEN
+        ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY tenant ON "{table}" TO "{tenant_role}"
+            USING (client_id = current_client()) WITH CHECK (client_id = current_client());
+        CREATE POLICY jobs ON "{table}" TO "{jobs_role}" USING (true) WITH CHECK (true);
+    END IF;
+END $$
+"""
+
 
 async def migrate(url: str, *, folder: Path, metadata: MetaData, tenant_url: str, jobs_url: str) -> None:
     """Bring the database at `url` (as owner) to the newest revision in `folder` and secure it for the two roles."""
@@ -95,12 +107,4 @@ def _table_security(table: Table, tenant_role: str, jobs_role: str) -> list[str]
     statements += [f'GRANT {tenant} ON {name} TO "{tenant_role}"'] if tenant else []
     if not is_tenants:
         return statements
-    return [
-        *statements,
-        f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
-        f"DROP POLICY IF EXISTS tenant ON {name}",
-        f'CREATE POLICY tenant ON {name} TO "{tenant_role}" '
-        "USING (client_id = current_client()) WITH CHECK (client_id = current_client())",
-        f"DROP POLICY IF EXISTS jobs ON {name}",
-        f'CREATE POLICY jobs ON {name} TO "{jobs_role}" USING (true) WITH CHECK (true)',
-    ]
+    return [*statements, _POLICIES.format(table=table.name, tenant_role=tenant_role, jobs_role=jobs_role)]

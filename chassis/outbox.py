@@ -103,7 +103,9 @@ class Outbox:
         self, event: DomainEvent, caller: CallerContext | None, actor: Actor | None, client_id: UUID | None
     ) -> Event:
         now = self._clock.now()
-        return envelope(event, service=self._service, now=now, caller=caller, actor=actor, client_id=client_id)
+        return envelope(
+            event, service=self._service, now=now, caller=caller, actor=actor, client_id=client_id
+        )
 
     async def _append_all(self, events: Sequence[Event]) -> Sequence[None]:
         shards, ids, subjects, payloads = zip(*map(_row, events), strict=True)
@@ -143,7 +145,9 @@ class Outbox:
             async with asyncio.TaskGroup() as group:
                 for row in rows:
                     headers = {"Nats-Msg-Id": str(row["event_id"])}
-                    group.create_task(self._bus.stream.publish(row["subject"], row["payload"], headers=headers))
+                    group.create_task(
+                        self._bus.stream.publish(row["subject"], row["payload"], headers=headers)
+                    )
             await tx.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
         RELAYED.inc(len(rows))
         PENDING.set(0)

@@ -57,7 +57,12 @@ class Sealer:
     def seal(self, plaintext: bytes, row: str) -> bytes:
         """Encrypt for the row named by `row`, such as `signing_key:<kid>`."""
         nonce = secrets.token_bytes(12)
-        return _VERSION + self.key_id + nonce + self._ciphers[self.key_id].encrypt(nonce, plaintext, row.encode())
+        return (
+            _VERSION
+            + self.key_id
+            + nonce
+            + self._ciphers[self.key_id].encrypt(nonce, plaintext, row.encode())
+        )
 
     def open(self, sealed: bytes, row: str) -> bytes:
         """Decrypt what `seal` made for the same row.

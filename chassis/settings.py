@@ -58,7 +58,7 @@ class Environment(StrEnum):
 class _EnvironmentSource(PydanticBaseSettingsSource):
     """Reads `<SERVICE>_<NAME>`, then `<NAME>`, each also as `_FILE`; an empty value counts as not set."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Find one field's raw text."""
         service = getattr(self.settings_cls, "service", "")
         names = [f"{service}_{field_name}".upper(), field_name.upper()] if service else [field_name.upper()]
@@ -71,7 +71,10 @@ class _EnvironmentSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Collect every field that is set."""
-        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -81,30 +84,44 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
     service: ClassVar[str] = ""
 
-    environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses unsafe settings.")
+    environment: Environment = Field(
+        Environment.DEVELOPMENT, description="`production` refuses unsafe settings."
+    )
     host: str = Field("127.0.0.1", description="Address the process listens on.")
     port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
     grpc_port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
-    web_concurrency: int = Field(1, ge=1, le=64, description="Processes that share the ports by SO_REUSEPORT.")
-    base_url: str = Field("http://localhost:8080", description="Public origin: issuer, and base of every link.")
+    web_concurrency: int = Field(
+        1, ge=1, le=64, description="Processes that share the ports by SO_REUSEPORT."
+    )
+    base_url: str = Field(
+        "http://localhost:8080", description="Public origin: issuer, and base of every link."
+    )
     internal_tls_cert: Path | None = Field(None, description="Certificate of this process for internal mTLS.")
     internal_tls_key: Path | None = Field(None, description="Its private key.")
-    internal_tls_ca: Path | None = Field(None, description="CA of the peers; set, every peer must show a certificate.")
+    internal_tls_ca: Path | None = Field(
+        None, description="CA of the peers; set, every peer must show a certificate."
+    )
     drain_delay: Duration = Field(
         timedelta(0), description="Between readiness going off and the listeners closing on SIGTERM."
     )
-    drain_timeout: Duration = Field(timedelta(seconds=20), description="For requests in flight to finish on SIGTERM.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
+    drain_timeout: Duration = Field(
+        timedelta(seconds=20), description="For requests in flight to finish on SIGTERM."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal."
+    )
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take constructor arguments (tests), then the environment by our rule."""
         return init_settings, _EnvironmentSource(settings_cls)
@@ -138,16 +155,28 @@ class Settings(BaseSettings):
 class ServiceSettings(Settings):
     """What every service (a process with a database) is told beside that."""
 
-    database_url: SecretStr = Field(description="PostgreSQL, as the role that row-level security binds to a tenant.")
+    database_url: SecretStr = Field(
+        description="PostgreSQL, as the role that row-level security binds to a tenant."
+    )
     jobs_database_url: SecretStr = Field(description="PostgreSQL, as the role of jobs that span tenants.")
-    migration_database_url: SecretStr | None = Field(None, description="PostgreSQL, as owner; only `migrate` needs it.")
+    migration_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL, as owner; only `migrate` needs it."
+    )
     database_pool_size: int = Field(10, ge=2, le=200, description="Connections per process for tenant work.")
-    database_statement_timeout: Duration = Field(timedelta(seconds=5), description="A statement's longest time.")
+    database_statement_timeout: Duration = Field(
+        timedelta(seconds=5), description="A statement's longest time."
+    )
     nats_url: SecretStr = Field(description="NATS with JetStream.")
-    redis_url: SecretStr | None = Field(None, description="Redis or Valkey; without it what needs it answers 503.")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey; without it what needs it answers 503."
+    )
     redis_key_prefix: str = Field("auth:", description="Prefix of all keys in Redis.")
-    master_key: SecretStr = Field(description="Root key of secrets at rest: 32 random bytes, base64url or hex.")
-    master_key_previous: SecretStr | None = Field(None, description="Former root keys, comma separated: opened, not used.")
+    master_key: SecretStr = Field(
+        description="Root key of secrets at rest: 32 random bytes, base64url or hex."
+    )
+    master_key_previous: SecretStr | None = Field(
+        None, description="Former root keys, comma separated: opened, not used."
+    )
     internal_keys: SecretStr = Field(
         description="This service's pairwise keys, `caller>callee=key` comma separated (`contracts.topology`)."
     )

@@ -41,7 +41,7 @@ NAMING = {
 def table_base() -> type[SQLModel]:
     """Return a base class with its own metadata, so that two services may both have a table `users`."""
 
-    class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMING))):  # type: ignore[call-arg]  # a documented class argument of SQLModel's metaclass that its types lack
+    class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMING))):
         """The service's tables."""
 
     add_chassis_tables(Base.metadata)

@@ -45,13 +45,20 @@ PUBLIC_RPC_OWNERS: dict[str, str] = {
 
 def pairs_of(process: str) -> list[tuple[str, str]]:
     """Return the (caller, callee) pairs a process is part of."""
-    return [(caller, callee) for caller, callees in CALLS.items() for callee in callees if process in (caller, callee)]
+    return [
+        (caller, callee)
+        for caller, callees in CALLS.items()
+        for callee in callees
+        if process in (caller, callee)
+    ]
 
 
 def main() -> int:
     """Print the keys of the service named in the arguments."""
-    if len(sys.argv) != 2 or sys.argv[1] not in SERVICES or not os.environ.get("INTERNAL_AUTH_KEY"):  # noqa: PLR2004
-        sys.stderr.write(f"usage: INTERNAL_AUTH_KEY=… python -m contracts.topology {{{'|'.join(SERVICES)}}}\n")
+    if len(sys.argv) != 2 or sys.argv[1] not in SERVICES or not os.environ.get("INTERNAL_AUTH_KEY"):
+        sys.stderr.write(
+            f"usage: INTERNAL_AUTH_KEY=… python -m contracts.topology {{{'|'.join(SERVICES)}}}\n"
+        )
         return 2
     keys = InternalKeys.derive(os.environ["INTERNAL_AUTH_KEY"], pairs_of(sys.argv[1]))
     sys.stdout.write(keys.render() + "\n")

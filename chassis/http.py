@@ -1,0 +1,336 @@
+"""The HTTP face of a service: routes that declare what they need, and the ASGI base around them.
+
+The gateway decides who calls; a service believes only its signature, checks the route's credential class again, and
+bounds the body. All middleware is pure ASGI.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypedDict, TypeVar, Unpack
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from prometheus_client import Counter, Histogram
+from pydantic import BaseModel, ConfigDict, model_validator
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis import deadlines, idempotency, telemetry
+from chassis.context import HEADER, Access, CallerContext, ContextRejected, verify_context
+from chassis.errors import (
+    AppError,
+    BodyTooLarge,
+    FieldError,
+    InvalidRequest,
+    Kind,
+    NotFound,
+    RemoteError,
+    Unauthenticated,
+    UnprocessableRequest,
+)
+from chassis.problems import problem
+
+log = structlog.get_logger()
+
+KIB = 1024
+_BODY_LIMIT = {"GET": 0, "DELETE": 16 * KIB, "POST": 64 * KIB, "PUT": 64 * KIB, "PATCH": 64 * KIB}
+_DEFAULT_BUDGET_SECONDS = 15.0
+_BUDGET_HEADER = b"x-request-timeout-ms"
+
+REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
+DURATION = Histogram(
+    "http_request_duration_seconds",
+    "Time from a request's head to its answer's end.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def _caller_of(request: Request) -> CallerContext:
+    caller: CallerContext = request.scope["caller"]
+    return caller
+
+
+Caller = Annotated[CallerContext, Depends(_caller_of)]
+"""A handler's parameter for who is calling."""
+
+
+class RequestModel(BaseModel):
+    """Base of request bodies: unknown members are ignored, and text that no database can hold is refused."""
+
+    model_config = ConfigDict(extra="ignore", str_max_length=16 * KIB, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unstorable_text(cls, value: object) -> object:
+        if _has_unstorable_text(value):
+            raise ValueError("text must not contain NUL or unpaired surrogates")
+        return value
+
+
+class AnswerModel(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class BoundedRoute(APIRoute):
+    """A route that checks the caller's class and bounds the body before FastAPI reads anything."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # narrower than Coroutine
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+        declared: dict[str, Any] = self.openapi_extra or {}
+        access, body_limit = Access(declared["x-access"]), int(declared["x-body-limit"])
+
+        async def bounded(request: Request) -> Response:
+            _caller_of(request).check_access(access)
+            length = request.headers.get("content-length")
+            if length is not None and int(length) > body_limit:
+                raise BodyTooLarge
+            request = Request(request.scope, _bound(request.receive, body_limit), request._send)  # noqa: SLF001 - Starlette offers no other way to keep `send`
+            key = request.headers.get(idempotency.HEADER) if declared["x-idempotent"] else None
+            if key is None:
+                return await handle(request)
+            kept: idempotency.Idempotency = request.app.state.idempotency
+            return await kept.run(_caller_of(request), key, request, handle)
+
+        return bounded
+
+
+class Operation(TypedDict, total=False):
+    """What a route may declare beside its credential class.
+
+    `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour `Idempotency-Key`. The
+    rest is FastAPI's.
+    """
+
+    limit: str
+    body_limit: int
+    idempotent: bool
+    status_code: int
+    response_model: Any
+    response_model_exclude_none: bool
+    responses: dict[int | str, dict[str, Any]]
+    include_in_schema: bool
+
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Router:
+    """Collects the routes of one slice; each must declare its credential class.
+
+    What a route declares is written into its operation of the contract (`x-access`, `x-limit`, `x-body-limit`,
+    `x-idempotent`), which is all the gateway needs to know.
+    """
+
+    def __init__(self, *, tag: str) -> None:
+        """Group the routes under one tag of the contract."""
+        self.fastapi = APIRouter(tags=[tag], route_class=BoundedRoute)
+
+    def get(self, path: str, *, access: Access, **options: Unpack[Operation]) -> Callable[[Handler], Handler]:
+        """Declare a GET."""
+        return self._declare("GET", path, access, options)
+
+    def post(
+        self, path: str, *, access: Access, **options: Unpack[Operation]
+    ) -> Callable[[Handler], Handler]:
+        """Declare a POST."""
+        return self._declare("POST", path, access, options)
+
+    def put(self, path: str, *, access: Access, **options: Unpack[Operation]) -> Callable[[Handler], Handler]:
+        """Declare a PUT."""
+        return self._declare("PUT", path, access, options)
+
+    def patch(
+        self, path: str, *, access: Access, **options: Unpack[Operation]
+    ) -> Callable[[Handler], Handler]:
+        """Declare a PATCH."""
+        return self._declare("PATCH", path, access, options)
+
+    def delete(
+        self, path: str, *, access: Access, **options: Unpack[Operation]
+    ) -> Callable[[Handler], Handler]:
+        """Declare a DELETE."""
+        return self._declare("DELETE", path, access, options)
+
+    def _declare(
+        self, method: str, path: str, access: Access, options: Operation
+    ) -> Callable[[Handler], Handler]:
+        extra = {
+            "x-access": str(access),
+            "x-limit": options.pop("limit", "default"),
+            "x-body-limit": options.pop("body_limit", _BODY_LIMIT[method]),
+            "x-idempotent": options.pop("idempotent", False),
+        }
+        return self.fastapi.api_route(
+            path, methods=[method], openapi_extra=extra, **dict[str, Any](**options)
+        )
+
+
+def build_api(service: str, routers: list[Router], kept: idempotency.Idempotency) -> FastAPI:
+    """Return the FastAPI application of a service, with every error rendered as a problem document."""
+    api = FastAPI(title=f"AuthService {service}", docs_url=None, redoc_url=None, openapi_url=None)
+    api.state.idempotency = kept
+    for router in routers:
+        api.include_router(router.fastapi)
+    api.add_exception_handler(AppError, _render)
+    api.add_exception_handler(RequestValidationError, _render)
+    api.add_exception_handler(HTTPException, _render)
+    return api
+
+
+class ServiceFace:
+    """The ASGI base around a service's API: caller, deadline, errors, metrics, span and security headers.
+
+    `probe` paths are answered by `probes` without a caller; everything else needs a context signed by the gateway.
+    """
+
+    def __init__(self, api: ASGIApp, *, key: bytes, probes: ASGIApp, probe_paths: frozenset[str]) -> None:
+        """Take the API and the key that the gateway signs with for this service."""
+        self._api = api
+        self._key = key
+        self._probes = probes
+        self._probe_paths = probe_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        if scope["path"] in self._probe_paths:
+            await self._probes(scope, receive, send)
+            return
+        started = time.perf_counter()
+        answer = _Answer(send)
+        headers = dict(scope["headers"])
+        try:
+            caller = self._verify(scope, headers)
+            scope["caller"] = caller
+            answer.request_id = caller.request_id
+            deadlines.set_budget(_budget(headers.get(_BUDGET_HEADER)))
+            with (
+                structlog.contextvars.bound_contextvars(request_id=caller.request_id),
+                telemetry.server_span(
+                    scope["path"], {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
+                ),
+            ):
+                await self._api(scope, receive, answer.send)
+        except AppError as error:
+            await answer.refuse(error)
+        except Exception:
+            log.exception(
+                "request failed", method=scope["method"], path=scope["path"], request_id=answer.request_id
+            )
+            await answer.refuse(AppError())
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            REQUESTS.labels(scope["method"], route, answer.status).inc()
+            DURATION.labels(scope["method"], route).observe(time.perf_counter() - started)
+
+    def _verify(self, scope: Scope, headers: dict[bytes, bytes]) -> CallerContext:
+        target = scope["raw_path"].decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        try:
+            return verify_context(headers.get(HEADER, b""), self._key, scope["method"], target)
+        except ContextRejected as error:
+            log.warning("caller context refused", reason=str(error), path=scope["path"])
+            raise Unauthenticated("This port answers the gateway only.") from None
+
+
+class _Answer:
+    """What has been sent of an answer, so that a late failure cannot start a second one."""
+
+    __slots__ = ("_send", "_started", "request_id", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+        self.request_id = ""
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            self.status = message["status"]
+            headers = message.setdefault("headers", [])
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"no-store"))
+            headers.append((b"x-content-type-options", b"nosniff"))
+        await self._send(message)
+
+    async def refuse(self, error: AppError) -> None:
+        if self._started:
+            return
+        status, headers, body = problem(error, self.request_id)
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _bound(receive: Receive, limit: int) -> Receive:
+    read = 0
+
+    async def bounded() -> Message:
+        nonlocal read
+        message = await receive()
+        if message["type"] == "http.request":
+            read += len(message.get("body", b""))
+            if read > limit:
+                raise BodyTooLarge
+        return message
+
+    return bounded
+
+
+async def _render(request: Request, error: Exception) -> Response:
+    refusal = _as_app_error(error)
+    if isinstance(error, AppError) and error.kind is Kind.INTERNAL:
+        log.error("request failed", code=error.code, detail=error.detail)
+    caller: CallerContext | None = request.scope.get("caller")
+    status, headers, body = problem(refusal, caller.request_id if caller else "")
+    response = Response(body, status_code=status)
+    response.raw_headers = headers
+    return response
+
+
+def _as_app_error(error: Exception) -> AppError:
+    match error:
+        case AppError():
+            return error
+        case RequestValidationError():
+            return UnprocessableRequest(errors=tuple(_field_error(fault) for fault in error.errors()))
+        case HTTPException(status_code=404):
+            return NotFound()
+        case HTTPException(status_code=405):
+            return RemoteError(Kind.METHOD_NOT_ALLOWED, "method_not_allowed", "This path has no such method.")
+        case _:
+            return InvalidRequest()
+
+
+def _field_error(fault: dict[str, Any]) -> FieldError:
+    where = [str(part) for part in fault["loc"]]
+    path = ".".join(where[1:] if len(where) > 1 else where)
+    return FieldError(field=path, code=fault["type"], detail=fault["msg"].removeprefix("Value error, "))
+
+
+def _budget(header: bytes | None) -> float:
+    if header is None or not header.isdigit() or len(header) > len("999999"):
+        return _DEFAULT_BUDGET_SECONDS
+    return int(header) / 1000
+
+
+def _has_unstorable_text(value: object) -> bool:
+    match value:
+        case str():
+            return "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value)
+        case dict():
+            return any(_has_unstorable_text(key) or _has_unstorable_text(item) for key, item in value.items())
+        case list():
+            return any(_has_unstorable_text(item) for item in value)
+        case _:
+            return False

@@ -1,0 +1,80 @@
+"""`/healthz`, `/readyz` and `/metrics` of every process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
+from starlette.types import Receive, Scope, Send
+
+PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_CHECK_SECONDS = 1.0
+
+Check = Callable[[], Awaitable[None]]
+
+
+class Probes:
+    """Answers whether the process lives, and whether each thing it needs does.
+
+    `required` must work for the process to be ready; `optional` may be away (the process then does less), and is only
+    named. Neither answer tells versions or addresses.
+    """
+
+    def __init__(self, required: Mapping[str, Check], optional: Mapping[str, Check]) -> None:
+        """Take the checks by name; a check raises when its dependency is away."""
+        self._required = required
+        self._optional = optional
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one of `PATHS`."""
+        match scope["path"]:
+            case "/healthz":
+                await _send(send, 200, b'{"status":"ok"}')
+            case "/readyz":
+                ready, document = await self.readiness()
+                await _send(send, 200 if ready else 503, json.dumps(document).encode())
+            case _:
+                await _send(send, 200, _metrics(), CONTENT_TYPE_LATEST.encode())
+
+    async def readiness(self) -> tuple[bool, dict[str, object]]:
+        """Run all checks at once; true when every required one passed and the process is not draining."""
+        names = [*self._required, *self._optional]
+        checks = [*self._required.values(), *self._optional.values()]
+        results = dict(zip(names, await asyncio.gather(*map(_passes, checks)), strict=True))
+        ready = not self.draining and all(results[name] for name in self._required)
+        status = "draining" if self.draining else "ready" if ready else "not_ready"
+        return ready, {
+            "status": status,
+            "checks": {name: "ok" if ok else "away" for name, ok in results.items()},
+        }
+
+
+async def _passes(check: Check) -> bool:
+    try:
+        await asyncio.wait_for(check(), _CHECK_SECONDS)
+    except Exception:
+        return False
+    return True
+
+
+def _metrics() -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped in prometheus_client
+    return generate_latest(registry)
+
+
+async def _send(send: Send, status: int, body: bytes, media_type: bytes = b"application/json") -> None:
+    headers = [
+        (b"content-type", media_type),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,385 @@
+"""gRPC between services: a server that knows its callers, and channels that carry proof, deadline and typed errors.
+
+A caller proves itself by certificate where mTLS is configured, else by the key it shares with the callee. An `AppError`
+crosses as `google.rpc.ErrorInfo` (AIP-193) and arrives as a `RemoteError` with the same kind, code and detail.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import Counter, Histogram
+
+from chassis import deadlines, telemetry
+from chassis.context import CallerContext, ContextRejected, verify_context
+from chassis.errors import GRPC_STATUS, AppError, DeadlineExceeded, Forbidden, Kind, RemoteError, Unavailable
+from chassis.internal_keys import BadCallerProof, InternalKeys
+
+log = structlog.get_logger()
+
+DOMAIN = "authservice"
+CALLER = "x-caller"
+PROOF = "x-caller-proof"
+CONTEXT = "x-auth-context"
+_DETAILS = "grpc-status-details-bin"
+_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+_DEFAULT_TIMEOUT_SECONDS = 5.0
+_OPEN_SERVICES = ("grpc.health.v1.Health",)
+_REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+
+HANDLED = Counter("rpc_handled_total", "RPCs answered.", ["method", "code"])
+DURATION = Histogram("rpc_duration_seconds", "Time to answer an RPC.", ["method"])
+
+_context: ContextVar[CallerContext | None] = ContextVar("rpc_caller_context", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM contents of a process's certificate, its key, and the CA of its peers."""
+
+    certificate: bytes
+    key: bytes
+    ca: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RpcService:
+    """A servicer and the generated function that adds it; `name` is the full name of its proto service."""
+
+    name: str
+    servicer: Any
+    add: Callable[[Any, grpc.aio.Server], None]
+
+
+def forwarded_caller() -> CallerContext:
+    """Return the client behind the gateway of the RPC being handled.
+
+    Raises:
+        Forbidden: the RPC came without one.
+    """
+    caller = _context.get()
+    if caller is None:
+        raise Forbidden("This call must come through the gateway.")
+    return caller
+
+
+class RpcServer:
+    """The gRPC face of a process."""
+
+    def __init__(
+        self,
+        services: list[RpcService],
+        *,
+        process: str,
+        keys: InternalKeys,
+        callers: Mapping[str, frozenset[str]],
+        tls: TlsFiles | None,
+        share_port: bool,
+        with_reflection: bool,
+    ) -> None:
+        """Take the services and who may call each (`callers`, by RPC service name)."""
+        self._tls = tls
+        options = [
+            ("grpc.so_reuseport", int(share_port)),
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+            ("grpc.max_concurrent_streams", 1000),
+        ]
+        guard = _Guard(
+            process, keys, callers, by_certificate=tls is not None, with_reflection=with_reflection
+        )
+        self._server = grpc.aio.server(interceptors=[guard], options=options)
+        self._health = health.aio.HealthServicer()
+        for service in services:
+            service.add(service.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if with_reflection:
+            names = [*(service.name for service in services), *_OPEN_SERVICES, _REFLECTION]
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, address: str) -> int:
+        """Listen on `host:port` and return the port.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        try:
+            if self._tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                pairs = [(self._tls.key, self._tls.certificate)]
+                credentials = grpc.ssl_server_credentials(pairs, self._tls.ca, require_client_auth=True)
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address} for gRPC") from error
+        await self._server.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self, grace: float) -> None:
+        """Say NOT_SERVING, refuse new calls, and give those in flight `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+class _Guard(grpc.aio.ServerInterceptor):
+    """Names the caller, checks that it may call, sets the deadline, and turns errors into statuses."""
+
+    def __init__(
+        self,
+        process: str,
+        keys: InternalKeys,
+        callers: Mapping[str, frozenset[str]],
+        *,
+        by_certificate: bool,
+        with_reflection: bool,
+    ) -> None:
+        self._process = process
+        self._keys = keys
+        self._callers = callers
+        self._by_certificate = by_certificate
+        self._open = (*_OPEN_SERVICES, _REFLECTION) if with_reflection else _OPEN_SERVICES
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a known method."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        service = method[1:].rpartition("/")[0]
+        if handler is None or service in self._open:
+            return handler
+        metadata = {str(key): value for key, value in handler_call_details.invocation_metadata or ()}
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(handler.unary_unary, method, service, metadata),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_stream_rpc_method_handler(
+            self._stream(handler.unary_stream, method, service, metadata),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _unary(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = time.perf_counter()
+            code = grpc.StatusCode.OK
+            try:
+                self._enter(context, method, service, metadata)
+                with telemetry.server_span(method, metadata):
+                    return await behaviour(request, context)
+            except Exception as error:
+                code = await _refuse(error, method, context)
+            finally:
+                HANDLED.labels(method, code.name).inc()
+                DURATION.labels(method).observe(time.perf_counter() - started)
+
+        return guarded
+
+    def _stream(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                self._enter(context, method, service, metadata)
+                async for answer in behaviour(request, context):
+                    yield answer
+                HANDLED.labels(method, "OK").inc()
+            except Exception as error:
+                code = await _refuse(error, method, context)
+                HANDLED.labels(method, code.name).inc()
+
+        return guarded
+
+    def _enter(
+        self, context: grpc.aio.ServicerContext[Any, Any], method: str, service: str, metadata: dict[str, Any]
+    ) -> None:
+        caller = self._certified(context) if self._by_certificate else self._proven(method, metadata)
+        if caller not in self._callers.get(service, frozenset()):
+            log.warning("rpc caller refused", caller=caller, method=method)
+            raise Forbidden
+        left = context.time_remaining()
+        if left is not None:
+            deadlines.set_budget(left)
+        _context.set(self._forwarded(caller, method, metadata))
+
+    def _certified(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+        names = list(context.auth_context().get("x509_common_name", ()))
+        return names[0].decode() if names else ""
+
+    def _proven(self, method: str, metadata: dict[str, Any]) -> str:
+        caller = str(metadata.get(CALLER, ""))
+        try:
+            self._keys.check(caller, self._process, method, str(metadata.get(PROOF, "")))
+        except BadCallerProof as error:
+            log.warning("rpc caller not proven", caller=caller[:64], method=method, reason=str(error))
+            raise RemoteError(Kind.UNAUTHENTICATED, "unauthenticated", "The caller is not proven.") from None
+        return caller
+
+    def _forwarded(self, caller: str, method: str, metadata: dict[str, Any]) -> CallerContext | None:
+        header = metadata.get(CONTEXT)
+        if header is None:
+            return None
+        try:
+            return verify_context(str(header).encode(), self._keys.key(caller, self._process), "RPC", method)
+        except (ContextRejected, BadCallerProof):
+            raise RemoteError(Kind.UNAUTHENTICATED, "unauthenticated", "The caller is not proven.") from None
+
+
+async def _refuse(
+    error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]
+) -> grpc.StatusCode:
+    """Abort the RPC with what the error says; an unknown one says nothing and is logged."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if not isinstance(error, AppError):
+        log.error("rpc failed", method=method, exc_info=error)
+        error = AppError()
+    code = GRPC_STATUS[error.kind]
+    HANDLED.labels(method, code.name).inc()
+    await context.abort(code, error.detail, ((_DETAILS, _status(error, code)),))
+    return code
+
+
+def _status(error: AppError, code: grpc.StatusCode) -> bytes:
+    metadata = {"kind": str(error.kind), "detail": error.detail}
+    if error.retry_after is not None:
+        metadata["retry_after"] = str(error.retry_after)
+    info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)
+    packed = any_pb2.Any()
+    packed.Pack(info)
+    number = code_pb2.Code.Value(code.name)
+    encoded: bytes = status_pb2.Status(
+        code=number, message=error.detail, details=[packed]
+    ).SerializeToString()
+    return encoded
+
+
+class Channel:
+    """A connection to one service, for the stub classes: `SessionServiceStub(channel)`.
+
+    `addresses` is `host:port`, comma separated for several, used in turn. Every call carries the caller's proof, the
+    time that is left (at most five seconds unless `timeout` is given) and the trace.
+    """
+
+    def __init__(
+        self, addresses: str, *, caller: str, callee: str, keys: InternalKeys, tls: TlsFiles | None = None
+    ) -> None:
+        """Remember the peer; `start` makes the channel, which connects at first use."""
+        self._addresses = [address.strip() for address in addresses.split(",") if address.strip()]
+        self._caller = caller
+        self._callee = callee
+        self._keys = keys
+        self._tls = tls
+        self._made: grpc.aio.Channel | None = None
+
+    async def start(self) -> None:
+        """Make the channel. It must be made inside the event loop that uses it."""
+        options = [
+            ("grpc.lb_policy_name", "round_robin"),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        if self._tls is None:
+            self._made = grpc.aio.insecure_channel(self._target(), options)
+            return
+        credentials = grpc.ssl_channel_credentials(self._tls.ca, self._tls.key, self._tls.certificate)
+        self._made = grpc.aio.secure_channel(self._target(), credentials, options)
+
+    async def stop(self) -> None:
+        """Close it."""
+        if self._made is not None:
+            await self._made.close(grace=1)
+
+    def unary_unary(self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+        """Return the callable of one method; stubs call this when they are made."""
+        made: list[Any] = []
+
+        async def call(request: Any, timeout: float = _DEFAULT_TIMEOUT_SECONDS) -> Any:  # noqa: ASYNC109 - gRPC's own parameter
+            if not made:
+                made.append(self._channel().unary_unary(method, request_serializer, response_deserializer))
+            try:
+                return await made[0](
+                    request, timeout=deadlines.remaining(timeout), metadata=self.metadata(method)
+                )
+            except grpc.aio.AioRpcError as error:
+                raise as_app_error(error) from error
+
+        return call
+
+    def unary_stream(self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+        """Return the callable of one streaming method, an async iterator without a deadline."""
+
+        async def call(request: Any) -> AsyncIterator[Any]:
+            stream = self._channel().unary_stream(method, request_serializer, response_deserializer)
+            try:
+                async for answer in stream(request, metadata=self.metadata(method)):
+                    yield answer
+            except grpc.aio.AioRpcError as error:
+                raise as_app_error(error) from error
+
+        return call
+
+    def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
+        """Return what every call carries."""
+        trace: dict[str, str] = {}
+        telemetry.inject(trace)
+        proof = self._keys.prove(self._caller, self._callee, method)
+        return ((CALLER, self._caller), (PROOF, proof), *trace.items())
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self._made is None:
+            raise Unavailable
+        return self._made
+
+    def _target(self) -> str:
+        if len(self._addresses) == 1 and not self._addresses[0][0].isdigit():
+            return f"dns:///{self._addresses[0]}"
+        return f"ipv4:{','.join(self._addresses)}"
+
+
+def as_app_error(error: grpc.aio.AioRpcError) -> AppError:
+    """Turn a failed call into what the callee raised, or into what its failure means for us."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS:
+            status = status_pb2.Status.FromString(
+                value if isinstance(value, bytes) else value.encode("latin-1")
+            )
+            for packed in status.details:
+                info = error_details_pb2.ErrorInfo()
+                if packed.Unpack(info) and info.domain == DOMAIN:
+                    return _remote(info)
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Unavailable()
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded()
+        case _:
+            log.error("rpc refused", code=error.code().name, details=error.details())
+            return AppError()
+
+
+def _remote(info: error_details_pb2.ErrorInfo) -> AppError:
+    retry_after = info.metadata.get("retry_after")
+    return RemoteError(
+        Kind(info.metadata["kind"]),
+        info.reason,
+        info.metadata["detail"],
+        int(retry_after) if retry_after else None,
+    )

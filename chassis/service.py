@@ -1,0 +1,250 @@
+"""A service: what each of them has, and its command line (`serve | migrate | migration | openapi`).
+
+`app.py` of a service takes a `Service`, builds its slices on it from top to bottom, and returns `service.app(…)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import structlog
+import uvloop
+from alembic import command
+from pydantic import SecretStr
+from sqlalchemy import MetaData, create_engine
+from starlette.types import ASGIApp
+
+from chassis import telemetry
+from chassis.app import App, Job, Resource
+from chassis.bus import Bus
+from chassis.clock import Clock, SystemClock
+from chassis.database import Database
+from chassis.http import Router, ServiceFace, build_api
+from chassis.idempotency import Idempotency
+from chassis.internal_keys import InternalKeys
+from chassis.migrations import alembic_config, migrate
+from chassis.outbox import Outbox
+from chassis.probes import PATHS, Probes
+from chassis.ratelimit import connect_redis
+from chassis.rpc import Channel, RpcServer, RpcService, TlsFiles
+from chassis.sealing import Sealer, parse_key
+from chassis.settings import Environment, ServiceSettings, Settings
+
+log = structlog.get_logger()
+
+GATEWAY = "gateway"
+_WORKER = "AUTHSERVICE_WORKER"
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class Service:
+    """What every service has; nothing connects before the process starts."""
+
+    def __init__(self, settings: ServiceSettings, clock: Clock | None = None) -> None:
+        """Construct the parts from the settings; tests bring their own clock."""
+        self.name = settings.service
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.keys = InternalKeys.parse(settings.internal_keys.get_secret_value())
+        self.tls = read_tls(settings)
+        previous = (
+            settings.master_key_previous.get_secret_value().split(",") if settings.master_key_previous else []
+        )
+        self.sealer = Sealer(parse_key(settings.master_key.get_secret_value()), *map(parse_key, previous))
+        self.db = Database(
+            settings.database_url.get_secret_value(),
+            settings.jobs_database_url.get_secret_value(),
+            service=self.name,
+            pool_size=settings.database_pool_size,
+            statement_timeout=settings.database_statement_timeout.total_seconds(),
+        )
+        self.bus = Bus(settings.nats_url.get_secret_value(), process=self.name)
+        self.redis = connect_redis(settings.redis_url.get_secret_value()) if settings.redis_url else None
+        self.outbox = Outbox(self.db, self.bus, self.clock, service=self.name)
+        self.idempotency = Idempotency(self.db, self.sealer)
+        self._channels: list[Channel] = []
+
+    def channel(self, callee: str, addresses: str) -> Channel:
+        """Return a channel to another service; it starts and stops with the process."""
+        channel = Channel(addresses, caller=self.name, callee=callee, keys=self.keys, tls=self.tls)
+        self._channels.append(channel)
+        return channel
+
+    def app(
+        self,
+        *,
+        routes: list[Router],
+        rpc: list[RpcService],
+        callers: Mapping[str, frozenset[str]],
+        jobs: Mapping[str, Job] | None = None,
+        resources: Sequence[Resource] = (),
+    ) -> App:
+        """Assemble the process: the faces, the parts every service has, and the slices' own resources and jobs."""
+        api = build_api(self.name, routes, self.idempotency)
+
+        def make_face(probes: Probes) -> ASGIApp:
+            key = self.keys.key(GATEWAY, self.name)
+            return ServiceFace(api, key=key, probes=probes, probe_paths=PATHS)
+
+        def make_rpc() -> RpcServer:
+            return RpcServer(
+                rpc,
+                process=self.name,
+                keys=self.keys,
+                callers=callers,
+                tls=self.tls,
+                share_port=_WORKER in os.environ,
+                with_reflection=self.settings.environment is Environment.DEVELOPMENT,
+            )
+
+        return App(
+            name=self.name,
+            settings=self.settings,
+            make_face=make_face,
+            make_rpc=make_rpc,
+            resources=[self.db, self.bus, *self._channels, *resources],
+            jobs={"relay": self.outbox.relay, "idempotency purge": self.idempotency.purge, **(jobs or {})},
+            required={"database": self.db.check},
+            optional={"nats": self.bus.check, **({"redis": self._ping_redis} if self.redis else {})},
+            share_ports=_WORKER in os.environ,
+            api=api,
+        )
+
+    async def _ping_redis(self) -> None:
+        if self.redis is not None:
+            await self.redis.ping()
+
+
+@dataclass(frozen=True, slots=True)
+class Definition(Generic[S]):
+    """A service as its `__main__.py` hands it over."""
+
+    settings: type[S]
+    build: Callable[[S], App]
+    tables: MetaData
+    migrations: Path
+
+
+def read_tls(settings: Settings) -> TlsFiles | None:
+    """Read the certificate, key and CA named in the settings; None without them."""
+    if not (settings.internal_tls_cert and settings.internal_tls_key and settings.internal_tls_ca):
+        return None
+    return TlsFiles(
+        settings.internal_tls_cert.read_bytes(),
+        settings.internal_tls_key.read_bytes(),
+        settings.internal_tls_ca.read_bytes(),
+    )
+
+
+def main(definition: Definition[S]) -> int:
+    """Run the command named in the arguments."""
+    match sys.argv[1:]:
+        case ["serve"]:
+            return serve(definition.settings.load(), definition.build)
+        case ["migrate"]:
+            return _migrate(definition)
+        case ["migration", message]:
+            return _new_migration(definition, message)
+        case ["openapi"]:
+            sys.stdout.write(json.dumps(contract(definition), indent=1) + "\n")
+            return 0
+        case _:
+            name = definition.settings.service
+            sys.stderr.write(
+                f'usage: python -m services.{name} serve | migrate | migration "what" | openapi\n'
+            )
+            return 2
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def serve(settings: SettingsT, build: Callable[[SettingsT], App]) -> int:
+    """Run the process, or `WEB_CONCURRENCY` of them on the same ports."""
+    telemetry.configure_logging(settings.log_level, settings.log_format, process=settings.service)
+    if settings.web_concurrency > 1 and _WORKER not in os.environ:
+        return _serve_many(settings)
+    telemetry.configure_tracing(settings.service)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(build(settings).run())
+    except OSError as error:
+        sys.stderr.write(f"{settings.service} cannot serve on {settings.host}:{settings.port}: {error}\n")
+        return 1
+    finally:
+        telemetry.stop_tracing()
+    return 0
+
+
+def placeholder(settings: type[S]) -> S:
+    """Return settings that connect to nothing, to build the app for its contract only."""
+    url = SecretStr("postgresql://nobody@localhost/none")
+    return settings(
+        database_url=url,
+        jobs_database_url=url,
+        nats_url=SecretStr("nats://localhost"),
+        master_key=SecretStr("00" * 32),
+        internal_keys=SecretStr(""),
+    )
+
+
+def contract(definition: Definition[S]) -> dict[str, Any]:
+    """Return the service's OpenAPI document."""
+    api = definition.build(placeholder(definition.settings)).api
+    if api is None:
+        raise LookupError("the app has no HTTP API")
+    return api.openapi()
+
+
+def _serve_many(settings: Settings) -> int:
+    """Start the workers on one pair of ports (SO_REUSEPORT) and stay until they are gone."""
+    if not (settings.port and settings.grpc_port):
+        sys.stderr.write("WEB_CONCURRENCY over 1 needs fixed ports: set PORT and GRPC_PORT.\n")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="metrics-") as metrics:
+        environment = {**os.environ, _WORKER: "1", "PROMETHEUS_MULTIPROC_DIR": metrics}
+        command_line = [sys.executable, *sys.orig_argv[1:]]
+        workers = [subprocess.Popen(command_line, env=environment) for _ in range(settings.web_concurrency)]  # noqa: S603 - our own command line again
+        try:
+            codes = [worker.wait() for worker in workers]
+        except KeyboardInterrupt:
+            codes = [worker.wait() for worker in workers]
+        return max(codes)
+
+
+def _migrate(definition: Definition[S]) -> int:
+    settings = definition.settings.load()
+    telemetry.configure_logging(settings.log_level, settings.log_format, process=settings.service)
+    if settings.migration_database_url is None:
+        sys.stderr.write("MIGRATION_DATABASE_URL is not set: it names the owner of the tables.\n")
+        return 2
+    asyncio.run(
+        migrate(
+            settings.migration_database_url.get_secret_value(),
+            folder=definition.migrations,
+            metadata=definition.tables,
+            tenant_url=settings.database_url.get_secret_value(),
+            jobs_url=settings.jobs_database_url.get_secret_value(),
+        )
+    )
+    return 0
+
+
+def _new_migration(definition: Definition[S], message: str) -> int:
+    """Generate the revision that brings a migrated database to the declared tables."""
+    url = os.environ["MIGRATION_DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1)
+    with create_engine(url).connect() as connection:
+        config = alembic_config(definition.migrations, definition.tables, connection)
+        folder = definition.migrations / "versions"
+        command.revision(config, message=message, autogenerate=True, version_path=str(folder))
+    return 0

@@ -1,0 +1,257 @@
+"""The event catalogue: everything that is audited, by the service that says it.
+
+Fields hold ids and codes; never a secret, never an email address in the clear (`email_hash` is keyed per installation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chassis.events import DomainEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvent(DomainEvent):
+    """Something that happened to a user."""
+
+    target_type: ClassVar[str | None] = "user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvent(DomainEvent):
+    """Something that happened to a session."""
+
+    target_type: ClassVar[str | None] = "session"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientEvent(DomainEvent):
+    """Something that happened to a client (tenant)."""
+
+    target_type: ClassVar[str | None] = "client"
+
+
+# identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserCreated(UserEvent):
+    """A user signed up."""
+
+    type: ClassVar[str] = "user_created"
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUpdated(UserEvent):
+    """A profile changed; `changed` names the fields. `user` is the new state for the services that keep a copy."""
+
+    type: ClassVar[str] = "user_updated"
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignupRefused(DomainEvent):
+    """A sign-up was refused by a rule; `reason` is the error code."""
+
+    type: ClassVar[str] = "signup_refused"
+    reason: str
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginSucceeded(UserEvent):
+    """A user logged in."""
+
+    type: ClassVar[str] = "login_succeeded"
+    method: str
+    opened_session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginFailed(UserEvent):
+    """A login failed; `target_id` is set when the account exists."""
+
+    type: ClassVar[str] = "login_failed"
+    method: str
+    reason: str
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountLocked(UserEvent):
+    """Repeated failures locked the logins of an address."""
+
+    type: ClassVar[str] = "account_locked"
+    email_hash: str
+    failures: int
+    locked_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChanged(UserEvent):
+    """A user replaced the password; all other sessions ended."""
+
+    type: ClassVar[str] = "password_changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChangeFailed(UserEvent):
+    """A change of password was refused."""
+
+    type: ClassVar[str] = "password_change_failed"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordRehashed(UserEvent):
+    """A login brought the stored hash up to the configured strength."""
+
+    type: ClassVar[str] = "password_rehashed"
+    scheme: str
+
+
+# token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpenedEvent(SessionEvent):
+    """A session began."""
+
+    type: ClassVar[str] = "session_opened"
+    user_id: str
+    amr: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRefreshed(SessionEvent):
+    """A refresh token was rotated."""
+
+    type: ClassVar[str] = "session_refreshed"
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRevoked(SessionEvent):
+    """A session ended before its time; `reason` says why (`logout`, `user_revoked`, `password_changed`, …)."""
+
+    type: ClassVar[str] = "session_revoked"
+    user_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshTokenReuseDetected(SessionEvent):
+    """A used refresh token came back: the session and all its tokens are dead."""
+
+    type: ClassVar[str] = "refresh_token_reuse_detected"
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwtSecretRotated(ClientEvent):
+    """The client's JWT secret was replaced; its HS256 tokens are dead."""
+
+    type: ClassVar[str] = "jwt_secret_rotated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeyRotated(ClientEvent):
+    """The client's next signing key became active."""
+
+    type: ClassVar[str] = "signing_key_rotated"
+    active_kid: str
+    next_kid: str
+    retiring_kid: str | None
+
+
+# orgs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCreated(ClientEvent):
+    """A client was created."""
+
+    type: ClassVar[str] = "client_created"
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientUpdated(ClientEvent):
+    """A client's settings changed; secrets in `before` and `after` are masked."""
+
+    type: ClassVar[str] = "client_updated"
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeyCreated(DomainEvent):
+    """An API key was added."""
+
+    type: ClassVar[str] = "api_key_created"
+    target_type: ClassVar[str | None] = "api_key"
+    kind: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeyRevoked(DomainEvent):
+    """An API key was revoked, or will be after `grace_seconds`."""
+
+    type: ClassVar[str] = "api_key_revoked"
+    target_type: ClassVar[str | None] = "api_key"
+    kind: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeyRotated(ClientEvent):
+    """The client's secret keys were replaced by a new one."""
+
+    type: ClassVar[str] = "api_key_rotated"
+    prefix: str
+    grace_seconds: int
+
+
+# gateway, by way of audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminKeyUsed(DomainEvent):
+    """The break-glass admin key was used."""
+
+    type: ClassVar[str] = "admin_key_used"
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminKeyRefused(DomainEvent):
+    """A wrong admin key was presented."""
+
+    type: ClassVar[str] = "admin_key_refused"
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialRefused(DomainEvent):
+    """A bad API key or access token was presented; `reason` is the error code."""
+
+    type: ClassVar[str] = "credential_refused"
+    reason: str
+    method: str
+    path: str
+
+
+# audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditChainChecked(DomainEvent):
+    """Someone verified an audit chain."""
+
+    type: ClassVar[str] = "audit_chain_checked"
+    intact: bool
