@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 LOCAL_DIR ?= .local
-export PORT GRPC_PORT LOCAL_DIR SERVICE
+export PORT GRPC_PORT LOCAL_DIR SERVICE NAME
 
 .DEFAULT_GOAL := help
 .PHONY: help up down run test check bench contract proto migrate migration e2e docs clean local-env dev-env
@@ -56,7 +56,7 @@ migrate: local-env ## Migrate the databases of the running system again
 	@exec $(RUN) -m local migrate
 
 migration: dev-env ## Write a migration from changed models: make migration SERVICE=identity NAME="add phone"
-	@exec $(RUN) -m local migration "$(SERVICE)" "$(NAME)"
+	@exec $(RUN) -m local migration
 
 e2e: dev-env ## The journeys of the README, end to end, on a system of their own
 	@$(VENV)/pytest tests/e2e $(ARGS)

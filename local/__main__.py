@@ -1,19 +1,23 @@
-"""`python -m local up | down | run SERVICE | clean`: the commands behind the Makefile's targets."""
+"""`python -m local COMMAND`: what the Makefile's up, down, run, migrate, migration and clean do."""
 
 import argparse
+import json
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
+from contracts.topology import SERVICES
 from local.banner import banner
 from local.environment import of_process, parse
 from local.errors import LocalError
 from local.lock import is_held, stop_holder
+from local.migrations import migrate_all
 from local.ports import is_free
 from local.processes import stop_left_behind
 from local.service_process import REPOSITORY, module_of
@@ -76,20 +80,52 @@ def down(folder: Path, _environ: Mapping[str, str]) -> int:
     return 0
 
 
-def run(folder: Path, environ: Mapping[str, str], kind: str) -> int:
+def run(folder: Path, environ: Mapping[str, str]) -> int:
     """Become one more process of a kind, in the running system's environment; returns only by LocalError."""
-    if kind not in KINDS:
-        raise LocalError(f"SERVICE={kind or '<none>'} is not a process: give one of {', '.join(KINDS)}")
-    if not is_held(folder):
-        raise LocalError(f"no system runs in {folder}: `make up` first, in another terminal")
-    env = of_process(kind, parse((folder / "env").read_text().splitlines()))
+    kind = _named(environ, KINDS)
+    env = of_process(kind, _running_environment(folder))
     for name, given in (("PORT", _port(environ, "PORT", 0)), ("GRPC_PORT", _port(environ, "GRPC_PORT", 0))):
         if given and not is_free(given):
             raise LocalError(f"port {given} is busy: give another {name}, or none for a free one")
         env[f"{kind.upper()}_{name}"] = str(given)
+    _become(kind, ["serve"], env)
+
+
+def migrate(folder: Path, _environ: Mapping[str, str]) -> int:
+    """Bring the databases of the running system to the newest revision."""
+    env = _running_environment(folder)
+    migrate_all(folder, json.loads((folder / "up.json").read_text())["database_url"], env)
+    _say("all databases are current")
+    return 0
+
+
+def migration(folder: Path, environ: Mapping[str, str]) -> int:
+    """Write the migration that brings a service's database to its changed models."""
+    service = _named(environ, SERVICES)
+    if not environ.get("NAME"):
+        raise LocalError('give the migration a name: make migration SERVICE=identity NAME="add phone"')
+    env = of_process(service, _running_environment(folder), migrates=True)
+    env["MIGRATION_DATABASE_URL"] = env[f"{service.upper()}_MIGRATION_DATABASE_URL"]
+    _become(service, ["migration", environ["NAME"]], env)
+
+
+def _named(environ: Mapping[str, str], kinds: Sequence[str]) -> str:
+    kind = environ.get("SERVICE", "")
+    if kind not in kinds:
+        raise LocalError(f"SERVICE={kind} is not one of {', '.join(kinds)}")
+    return kind
+
+
+def _running_environment(folder: Path) -> dict[str, str]:
+    if not is_held(folder):
+        raise LocalError(f"no system runs in {folder}: `make up` first, in another terminal")
+    return parse((folder / "env").read_text().splitlines())
+
+
+def _become(kind: str, arguments: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Run in this process: Ctrl-C, exit code and terminal are those of the command."""
     os.chdir(REPOSITORY)
-    # In this process: Ctrl-C, exit code and terminal are those of the service.
-    os.execve(sys.executable, [sys.executable, "-m", module_of(kind), "serve"], env)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", module_of(kind), *arguments], env)  # noqa: S606
 
 
 def clean(folder: Path, _environ: Mapping[str, str]) -> int:
@@ -119,20 +155,15 @@ def _say(line: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Run one command; 1 with one line on standard error when the person has to do something."""
+    commands = {command.__name__: command for command in (up, down, run, migrate, migration, clean)}
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "run", "clean"])
-    parser.add_argument(
-        "service", nargs="?", default=os.environ.get("SERVICE", ""), help="for run: which process"
-    )
-    arguments = parser.parse_args(argv)
+    parser.add_argument("command", choices=commands)
+    command = parser.parse_args(argv).command
     folder = Path(os.environ.get("LOCAL_DIR") or REPOSITORY / ".local").absolute()
-    commands: dict[str, Callable[[Path, Mapping[str, str]], int]] = {"up": up, "down": down, "clean": clean}
     try:
-        if arguments.command == "run":
-            return run(folder, os.environ, arguments.service)
-        return commands[arguments.command](folder, os.environ)
+        return commands[command](folder, os.environ)
     except LocalError as error:
-        sys.stderr.write(f"make {arguments.command}: {error}\n")
+        sys.stderr.write(f"make {command}: {error}\n")
         return 1
 
 

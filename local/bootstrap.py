@@ -1,7 +1,7 @@
 """Make the environment from uv.lock: `python3 local/bootstrap.py local|dev`, before anything else can run.
 
 Runs on whatever Python the machine has, so that a wrong one is told in a line and not by a syntax error: no
-syntax or module newer than Python 3.6 here. Writes `.venv` and `.local-tools` in the repository, nothing else.
+syntax or module newer than Python 3.6 here. Writes `.venv` and `.local-tools` in the repository only.
 """
 
 import hashlib
