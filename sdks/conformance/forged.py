@@ -262,6 +262,14 @@ def serializations() -> Iterator[Vector]:
         yield Vector(f"prepend-{end.encode().hex()}", "J-20", "something before the header", end + RS)
         inner = f"{head}.{body[:40]}{end}{body[40:]}.{signature}"
         yield Vector(f"insert-{end.encode().hex()}", "J-20", "something in the payload", inner)
+    for name, parts in {"header": [head + "=", body], "payload": [head, body + "="]}.items():
+        signing_input = ".".join(parts)
+        signed = f"{signing_input}.{b64(rs256(signing_input.encode()))}"
+        yield Vector(f"padded-{name}", "J-20", "padding under a good signature", signed)
+    for name, spaced in {"header": [" " + head, body], "payload": [head, body[:8] + "\n" + body[8:]]}.items():
+        signing_input = ".".join(spaced)
+        signed = f"{signing_input}.{b64(rs256(signing_input.encode()))}"
+        yield Vector(f"spaced-{name}", "J-20", "white space under a good signature", signed)
     odd = next(
         token
         for count in range(999)

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authservice_validator import HmacKey, KeyRefused, RevocationSet, TokenRevoked, TokenVerifier, ValidatorError
+
+from authservice_validator import (
+    HmacKey,
+    KeyRefused,
+    RevocationSet,
+    TokenRevoked,
+    TokenVerifier,
+    ValidatorError,
+)
 from authservice_validator.keys import read_jwk
 
 CONFORMANCE = Path(__file__).resolve().parents[2] / "conformance"
@@ -28,7 +36,9 @@ def decoded(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("vector", named("tokens"))
-async def test_verify_when_given_a_vector_then_answers_as_it_says(vector: dict[str, Any], conforming: Make) -> None:
+async def test_verify_when_given_a_vector_then_answers_as_it_says(
+    vector: dict[str, Any], conforming: Make
+) -> None:
     verifier = conforming(vector["source"])
     # The positive control: with this very verifier, the token that the forgery was made from is good.
     control = TOKENS[vector["control"]]
@@ -84,7 +94,9 @@ async def test_verify_when_something_is_revoked_then_tokens_it_names_die(
     if is_warm:
         await verifier.verify(token)
     assert isinstance(verifier.revocations, RevocationSet)
-    verifier.revocations.add(entry["kind"], entry["name"], entry["not_after"], VECTORS["verifier"]["now"] + 900)
+    verifier.revocations.add(
+        entry["kind"], entry["name"], entry["not_after"], VECTORS["verifier"]["now"] + 900
+    )
     if entry["revoked"]:
         assert verifier.cached(token) is None
         with pytest.raises(TokenRevoked):

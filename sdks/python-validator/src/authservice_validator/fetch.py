@@ -111,14 +111,19 @@ def _is_loopback(host: str) -> bool:
 
 
 def _read_bounded(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    # The socket's own timeout starts anew with every byte, so a slow sender needs a deadline besides.
+    # `read1`, and the length counted here: the socket's own timeout starts anew with every byte, so a slow
+    # sender needs a deadline besides, and `read1` takes an early end for a good one.
+    declared = response.headers.get("Content-Length", "")
+    length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 10 else None
     body = bytearray()
-    while chunk := response.read1(_CHUNK_BYTES):
+    while len(body) != length and (chunk := response.read1(_CHUNK_BYTES)):
         body += chunk
         if len(body) > _MAX_DOCUMENT_BYTES:
             raise FetchFailed("the issuer's answer is too large")
         if time.monotonic() > deadline:
             raise FetchFailed("the issuer's answer took too long")
+    if length is not None and len(body) != length:
+        raise FetchFailed("the issuer's answer was cut short")
     return bytes(body)
 
 
