@@ -37,7 +37,7 @@ class ConnectionOwner(Protocol):
         """The connection is closed and will not be used again."""
 
 
-class _PeerFaultError(Exception):
+class _PeerFault(Exception):
     """Raised inside parser callbacks; becomes UpstreamProtocolError."""
 
 
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
                 self._feed_bodiless(data)
             else:
                 parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade, _PeerFaultError) as error:
+        except (HttpParserError, HttpParserUpgrade, _PeerFault) as error:
             self._fail(UpstreamProtocolError("the service broke the protocol"), error)
             return
         response = self._response
@@ -266,7 +266,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A message starts: an interim one, or the answer. Never a second answer."""
         if self._response is not None:
-            raise _PeerFaultError("bytes after the end of the message")
+            raise _PeerFault("bytes after the end of the message")
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -275,10 +275,10 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         if name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise _PeerFaultError("a transfer coding that was not asked for")
+            raise _PeerFault("a transfer coding that was not asked for")
         self._headers.append((name, value))
         if len(self._headers) > MAX_HEADERS:
-            raise _PeerFaultError("too many headers")
+            raise _PeerFault("too many headers")
 
     def on_headers_complete(self) -> None:
         """The head is here: make the response, unless it is an interim one."""
@@ -287,14 +287,14 @@ class Connection(asyncio.Protocol):
         # Only a head that came with a large read needs to be measured exactly.
         is_measured = self._read_bytes > MAX_HEAD_BYTES
         if is_measured and sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD_BYTES:
-            raise _PeerFaultError("the head is too large")
+            raise _PeerFault("the head is too large")
         if status < 200:
             self._interim += 1
             if status < 100 or status == 101 or self._interim > _MAX_INTERIM:
-                raise _PeerFaultError("an interim answer that was not asked for")
+                raise _PeerFault("an interim answer that was not asked for")
             return
         if status > 599:
-            raise _PeerFaultError("a status outside of HTTP")
+            raise _PeerFault("a status outside of HTTP")
         self._response = UpstreamResponse(status, headers, self)
 
     def on_body(self, data: bytes) -> None:
@@ -318,7 +318,7 @@ class Connection(asyncio.Protocol):
             buffer = buffer[end:]
             if self._response is not None:
                 if buffer:
-                    raise _PeerFaultError("an answer to HEAD with a body")
+                    raise _PeerFault("an answer to HEAD with a body")
                 # The old parser may still expect a body.
                 self._complete = True
                 self._keep = self._allows_reuse(self._response.headers)

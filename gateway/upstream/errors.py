@@ -16,7 +16,7 @@ class UpstreamError(Exception):
     """Any failure of a forwarded request; its message names no address."""
 
 
-class UpstreamUnavailable(UpstreamError):  # noqa: N818 - reads as a claim
+class UpstreamUnavailable(UpstreamError):
     """No address accepted a connection, or the connection was lost before the first byte of an answer.
 
     ``was_sent`` tells whether a part of the request had been written: the service may then have acted on it,
@@ -28,7 +28,7 @@ class UpstreamUnavailable(UpstreamError):  # noqa: N818 - reads as a claim
         self.was_sent = was_sent
 
 
-class UpstreamTimeout(UpstreamError):  # noqa: N818 - reads as a claim
+class UpstreamTimeout(UpstreamError):
     """The deadline passed before the answer was complete."""
 
     def __init__(self, message: str = "the service did not answer in time") -> None:
