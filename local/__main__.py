@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from local.lock import is_held, stop_holder
 from local.migrations import migrate_all
 from local.ports import is_free
 from local.processes import stop_left_behind
+from local.servers import delete_folder
 from local.service_process import REPOSITORY, module_of
 from local.system import KINDS, System
 from local.watch import Watch
@@ -132,11 +132,7 @@ def clean(folder: Path, _environ: Mapping[str, str]) -> int:
     """Delete the folder with all data and secrets; refused while a system runs in it."""
     if is_held(folder):
         raise LocalError(f"a system runs in {folder}: `make down` first")
-    stop_left_behind(folder)
-    data = folder / "postgres"
-    if data.is_symlink():
-        shutil.rmtree(data.readlink(), ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    delete_folder(folder)
     _say(f"deleted {folder}")
     return 0
 

@@ -93,7 +93,7 @@ def _is_for(kind: str, name: str, migrates: bool) -> bool:
 
 
 def render(env: Mapping[str, str]) -> str:
-    """Write the environment as a file that both `source` and `--env-file` read."""
+    """Write the environment as a file that a shell can source (`set -a; . .local/env`)."""
     return "".join(f"{name}={_quoted(value)}\n" for name, value in sorted(env.items()))
 
 

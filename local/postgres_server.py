@@ -21,6 +21,8 @@ from local.processes import ManagedProcess, Unprivileged, program_of
 SUPERUSER = "postgres"
 _UNPRIVILEGED_NAMES = ("postgres", "nobody")
 _REACHABLE_PARENT = Path("/var/tmp")  # noqa: S108  mkdtemp makes a folder of our own in it
+_HOME_PREFIX = "authservice-"
+_LINK_NOTE = "linked-from"
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -36,7 +38,8 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-_DISPOSABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# Still committed before the answer: what was answered survives the end of the process, not of the machine.
+_DISPOSABLE = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 
 class PostgresServer(ManagedProcess):
@@ -194,6 +197,27 @@ def _can_reach(path: Path, account: Unprivileged) -> bool:
     return _run_as(account, ["test", "-x", str(path)], cwd=Path("/")).returncode == 0
 
 
+def delete_home(folder: Path) -> None:
+    """Delete the data of the server in `folder`, wherever it is; the server must not run."""
+    home = folder / "postgres"
+    if home.is_symlink():
+        shutil.rmtree(home.readlink(), ignore_errors=True)
+        home.unlink()
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _delete_orphans() -> None:
+    """Delete homes in /var/tmp whose folder was deleted by hand: nothing links to them any more."""
+    for home in _REACHABLE_PARENT.glob(f"{_HOME_PREFIX}*"):
+        note = home / _LINK_NOTE
+        if home.is_symlink() or not note.is_file():
+            continue
+        link = Path(note.read_text())
+        if not link.is_symlink() or link.readlink() != home:
+            shutil.rmtree(home, ignore_errors=True)
+
+
 def _reachable_home(wanted: Path, account: Unprivileged) -> Path:
     """`wanted`, or the folder it links to, made in /var/tmp when the user cannot reach `wanted` itself."""
     if wanted.is_symlink():
@@ -205,9 +229,11 @@ def _reachable_home(wanted: Path, account: Unprivileged) -> Path:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         if not _can_reach(wanted.parent, account):
             # A name nobody can guess, made by us: others may write in the parent as well.
-            home = Path(tempfile.mkdtemp(prefix="authservice-", dir=_REACHABLE_PARENT))
+            _delete_orphans()
+            home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=_REACHABLE_PARENT))
             os.chown(home, account.uid, account.gid)
             wanted.symlink_to(home)
+            (home / _LINK_NOTE).write_text(str(wanted))
             return home
         wanted.mkdir(mode=0o700)
         os.chown(wanted, account.uid, account.gid)

@@ -8,6 +8,7 @@ Each is the first of: its `*_URL` in the environment, the installed wheels' bina
 """
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from local.credentials import Credentials
 from local.errors import LocalError
 from local.nats_server import ADMIN, NatsPermissions, NatsServer
 from local.ports import Ports
-from local.postgres_server import PostgresServer
+from local.postgres_server import PostgresServer, delete_home
 from local.processes import stop_left_behind
 from local.valkey_server import ValkeyServer
 
@@ -114,6 +115,13 @@ def make_folder(folder: Path) -> None:
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder with all data and secrets, also what lies elsewhere; nothing of it may run."""
+    stop_left_behind(folder)
+    delete_home(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_together(servers: Sequence[Server]) -> None:
