@@ -121,6 +121,8 @@ class System:
         """Start everything and wait until it is ready; on an error the caller calls `stop`."""
         make_folder(self.folder)
         self._lock = FolderLock(self.folder)
+        # Of a system that was killed: whoever waits for the file must not read that one.
+        (self.folder / "up.json").unlink(missing_ok=True)
         for name, port in self._public.items():
             if port is not None and not is_free(port):
                 variable = "GRPC_PORT" if "grpc" in name else "PORT"
