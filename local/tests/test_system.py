@@ -40,6 +40,7 @@ class Command:
             )
 
     def await_up(self) -> dict[str, Any]:
+        """Wait until it is up; answers `up.json`."""
         assert eventually(
             lambda: (self.folder / "up.json").exists() or self.process.poll() is not None, _START_SECONDS
         )
