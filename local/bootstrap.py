@@ -68,9 +68,15 @@ def digest(wanted: str, python: str) -> str:
 
 def is_current(wanted: str, python: str) -> bool:
     """Whether `.venv` was made from this lock file, with at least what is wanted."""
-    if not STAMP.exists() or not works([str(VENV / "bin" / "python"), "-I", "-c", ""]):
-        return False
-    return STAMP.read_text() in (digest(wanted, python), digest("dev", python))
+    return STAMP.exists() and STAMP.read_text() in (digest(wanted, python), digest("dev", python))
+
+
+def is_environment() -> bool:
+    """Whether `.venv` holds a working virtual environment."""
+    python = VENV / "bin" / "python"
+    return python.exists() and works(
+        [str(python), "-I", "-c", "import sys; sys.exit(sys.prefix == sys.base_prefix)"]
+    )
 
 
 def find_uv(python: str) -> str:
@@ -110,8 +116,12 @@ def main() -> None:
     """Make the environment unless it is there."""
     wanted = sys.argv[1]
     python = find_python()
-    if is_current(wanted, python):
-        return
+    if is_environment():
+        if is_current(wanted, python):
+            return
+    else:
+        # Half made when somebody interrupted us, or its Python is gone: uv would build on the ruin.
+        shutil.rmtree(str(VENV), ignore_errors=True)
     uv = find_uv(python)
     say("making .venv from uv.lock")
     # --inexact: `make up` must not take away what `make test` has installed.
