@@ -210,22 +210,28 @@ async def test_answer_when_it_goes_on_without_body_then_protocol_error(filler: b
         await upstream.close()
 
 
-async def test_idle_connection_when_bytes_come_unasked_then_dropped_before_the_next_request() -> None:
-    poison = asyncio.Event()
+@pytest.mark.parametrize(
+    "poison", [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison", b"HTTP/1.1 2", b"\r\n"]
+)
+async def test_idle_connection_when_bytes_come_unasked_then_dropped_before_the_next_request(
+    poison: bytes,
+) -> None:
+    poisoning = asyncio.Event()
 
     async def script(connection: PeerConnection) -> None:
         await connection.head()
         await connection.send(OK)
         if connection.number == 1:
-            await poison.wait()
-            await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison")
+            await poisoning.wait()
+            await connection.send(poison)
         await connection.until_closed()
 
     async with Peer(script) as peer:
-        upstream = Upstream(peer.address)
+        upstream = Upstream(peer.address, idle_timeout=60)
         await _get(upstream)
-        poison.set()
-        await eventually(lambda: upstream.idle_connections == 0)
+        poisoning.set()
+        await eventually(lambda: peer.closed == 1)
+        assert upstream.idle_connections == 0
         assert (await _get(upstream)).content == b"ok"
         assert peer.connections == 2
         await upstream.close()

@@ -151,6 +151,20 @@ async def test_address_when_it_refuses_then_the_next_at_once_and_passed_over_unt
             await upstream.close()
 
 
+async def test_address_when_it_refused_then_not_tried_before_its_cooldown_is_over() -> None:
+    port = _free_port()
+    async with Peer(answering(OK)) as well:
+        upstream = Upstream([well.address, f"127.0.0.1:{port}"], failure_cooldown=60)
+        await _get(upstream)
+        returning = Peer(answering(OK))
+        returning.port = port
+        async with returning:
+            for _ in range(6):
+                await _get(upstream)
+            assert (well.connections, returning.connections) == (1, 0)
+            await upstream.close()
+
+
 async def test_addresses_when_all_refuse_then_unavailable_without_an_address_and_back_at_once() -> None:
     port = _free_port()
     upstream = Upstream(f"127.0.0.1:{port}", failure_cooldown=60)

@@ -274,8 +274,8 @@ async def test_streamed_body_when_answered_early_then_answer_given_and_stream_cl
         upstream = Upstream(peer.address)
         response = await upstream.request(b"POST", b"/", [], body(), soon())
         assert (response.status, response.content) == (413, b"no")
-        await eventually(lambda: is_closed and peer.closed == 1)
         assert upstream.idle_connections == 0
+        await eventually(lambda: is_closed and peer.closed == 1)
         await upstream.close()
 
 

@@ -142,7 +142,6 @@ class Upstream:
         if deadline <= loop.time():
             raise UpstreamTimeout
         connection = self._take_idle() or await self._acquire(loop, deadline)
-        is_repeat = False
         while True:
             encoded = head.encode(self._origins[connection.origin_index].authority)
             was_reused = connection.is_reused
@@ -152,12 +151,12 @@ class Upstream:
             except UpstreamUnavailable:
                 if not was_reused:
                     self._origins[connection.origin_index].down_until = loop.time() + self._failure_cooldown
-                if is_repeat or size is None or not was_reused or method not in IDEMPOTENT_METHODS:
+                if size is None or not was_reused or method not in IDEMPOTENT_METHODS:
                     raise
             except BaseException:
                 connection.give_up(answer)
                 raise
-            is_repeat = True
+            # A new connection is not a stale one: the second try is the last.
             connection = await self._acquire(loop, deadline, fresh=True)
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - bounds the drain, then closes by force
