@@ -9,6 +9,8 @@ export PORT GRPC_PORT LOCAL_DIR SERVICE NAME
 
 VENV := .venv/bin
 RUN := $(VENV)/python
+# For programs that look for others on PATH (protoc and its plugins).
+WITH_TOOLS := PATH="$(CURDIR)/$(VENV):$$PATH"
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +42,7 @@ check: dev-env ## Everything CI checks beside the tests: format, lint, types, la
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
 	@$(VENV)/buf lint
-	@$(RUN) scripts/generate_proto.py --check
+	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py --check
 	@$(RUN) -m contracts.merge --check
 
 bench: dev-env ## Measure the journeys against their floors (docs/performance.md)
@@ -50,7 +52,7 @@ contract: dev-env ## Merge the services' OpenAPI documents into gateway/openapi.
 	@$(RUN) -m contracts.merge
 
 proto: dev-env ## Generate the Python code of proto/
-	@$(RUN) scripts/generate_proto.py
+	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py
 
 migrate: local-env ## Migrate the databases of the running system again
 	@exec $(RUN) -m local migrate
