@@ -39,7 +39,7 @@ def fits(version: "tuple[int, int]") -> bool:
 def find_python() -> str:
     """The interpreter for the environment: this one, or a fitting one on PATH."""
     if fits(sys.version_info[:2]):
-        # Not that of an active virtual environment (our own, say), which may go away: the one it was made from.
+        # Not that of an active virtual environment (it may be ours): the one that was made from.
         return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         found = shutil.which(f"python3.{minor}")
