@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 import uvicorn
@@ -17,7 +17,6 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from chassis.probes import Check, Probes
-from chassis.rpc import RpcServer
 from chassis.settings import Settings
 
 log = structlog.get_logger()
@@ -40,6 +39,18 @@ class Resource(Protocol):
         ...
 
 
+class RpcFace(Protocol):
+    """A gRPC server: `chassis.rpc.RpcServer` for a service, a pass-through for the gateway."""
+
+    async def start(self, address: str) -> int:
+        """Listen on `host:port` and return the port."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, and give those in flight `grace` seconds."""
+        ...
+
+
 @dataclass(slots=True)
 class App:
     """What a process runs; built in one place, `app.py` of each service.
@@ -47,19 +58,21 @@ class App:
     `resources` start in order and stop in reverse. `jobs` run until the stop; one that fails is started again.
     `required` checks decide readiness, `optional` ones are only named. `make_face` gets the probes and returns the
     ASGI application. `make_rpc` is called inside the event loop. `api` is what the contract is made from.
-    `demands_certificates` is off for the gateway, whose HTTP callers are the world.
+    `demands_certificates` is off for the gateway, whose HTTP callers are the world; `http_protocol` is its hardened
+    reading of HTTP/1.1 for them.
     """
 
     name: str
     settings: Settings
     make_face: Callable[[Probes], ASGIApp]
-    make_rpc: Callable[[], RpcServer] | None = None
+    make_rpc: Callable[[], RpcFace] | None = None
     resources: Sequence[Resource] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     required: Mapping[str, Check] = field(default_factory=dict)
     optional: Mapping[str, Check] = field(default_factory=dict)
     share_ports: bool = False
     demands_certificates: bool = True
+    http_protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
     api: FastAPI | None = None
 
     async def run(self) -> None:
@@ -108,7 +121,7 @@ class App:
         secure = settings.internal_tls_cert is not None and self.demands_certificates
         return uvicorn.Config(
             self.make_face(probes),
-            http="httptools",
+            http=self.http_protocol,
             ws="none",
             lifespan="off",
             access_log=False,

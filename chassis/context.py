@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -108,9 +107,13 @@ class CallerContext:
         raise Unauthenticated if self.access is Access.PUBLIC else Forbidden
 
 
+_MEMBERS = tuple(field.name for field in fields(CallerContext))
+
+
 def sign_context(context: CallerContext, key: bytes, method: str, target: str) -> bytes:
     """Return the header's value for one request (`target` is the raw path with the query)."""
-    members = {name: value for name, value in asdict(context).items() if value not in (None, "", ())}
+    # `asdict` copies deeply, which costs as much as the rest of the signing.
+    members = {name: value for name in _MEMBERS if (value := getattr(context, name))}
     members["exp"] = int(time.time()) + _LIFETIME_SECONDS
     payload = base64.urlsafe_b64encode(json.dumps(members, default=str, separators=(",", ":")).encode())
     return payload + b"." + _mac(key, method, target, payload)
@@ -147,5 +150,5 @@ def _decode(members: dict[str, Any]) -> CallerContext:
 
 
 def _mac(key: bytes, method: str, target: str, payload: bytes) -> bytes:
-    digest = hmac.new(key, f"{method}\n{target}\n".encode() + payload, hashlib.sha256).hexdigest()
-    return digest.encode()
+    digest = hmac.digest(key, f"{method}\n{target}\n".encode() + payload, "sha256")
+    return binascii.hexlify(digest)

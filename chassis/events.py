@@ -57,6 +57,15 @@ class DomainEvent:
         return {name: _json_value(value) for name, value in values if value is not None}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminKeyUsed(DomainEvent):
+    """The break-glass admin key was used; every use is recorded, by the service that answers it."""
+
+    type: ClassVar[str] = "admin_key_used"
+    method: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """The envelope: what is stored, relayed and audited."""

@@ -32,6 +32,8 @@ from chassis.errors import (
     Unauthenticated,
     UnprocessableRequest,
 )
+from chassis.events import AdminKeyUsed
+from chassis.outbox import Outbox
 from chassis.problems import problem
 
 log = structlog.get_logger()
@@ -182,6 +184,8 @@ def build_api(service: str, routers: list[Router], kept: idempotency.Idempotency
     api.add_exception_handler(AppError, _render)
     api.add_exception_handler(RequestValidationError, _render)
     api.add_exception_handler(HTTPException, _render)
+    # Starlette answers with it and raises again, so that `ServiceFace` logs the stack.
+    api.add_exception_handler(Exception, _render)
     return api
 
 
@@ -191,9 +195,12 @@ class ServiceFace:
     `probe` paths are answered by `probes` without a caller; everything else needs a context signed by the gateway.
     """
 
-    def __init__(self, api: ASGIApp, *, key: bytes, probes: ASGIApp, probe_paths: frozenset[str]) -> None:
+    def __init__(
+        self, api: ASGIApp, *, key: bytes, probes: ASGIApp, probe_paths: frozenset[str], outbox: Outbox
+    ) -> None:
         """Take the API and the key that the gateway signs with for this service."""
         self._api = api
+        self._outbox = outbox
         self._key = key
         self._probes = probes
         self._probe_paths = probe_paths
@@ -213,6 +220,8 @@ class ServiceFace:
             scope["caller"] = caller
             answer.request_id = caller.request_id
             deadlines.set_budget(_budget(headers.get(_BUDGET_HEADER)))
+            if caller.is_break_glass:
+                await self._outbox.append(AdminKeyUsed(method=scope["method"], path=scope["path"]), caller)
             with (
                 structlog.contextvars.bound_contextvars(request_id=caller.request_id),
                 telemetry.server_span(
@@ -308,8 +317,10 @@ def _as_app_error(error: Exception) -> AppError:
             return NotFound()
         case HTTPException(status_code=405):
             return RemoteError(Kind.METHOD_NOT_ALLOWED, "method_not_allowed", "This path has no such method.")
-        case _:
+        case HTTPException():
             return InvalidRequest()
+        case _:
+            return AppError()
 
 
 def _field_error(fault: dict[str, Any]) -> FieldError:

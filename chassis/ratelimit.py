@@ -62,6 +62,22 @@ def connect_redis(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=_REDIS_SECONDS * 4, socket_connect_timeout=_REDIS_SECONDS * 4)
 
 
+@dataclass(frozen=True, slots=True)
+class _ClosingRedis:
+    client: Redis
+
+    async def start(self) -> None:
+        """Nothing: the client connects at first use."""
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+
+
+def closing_redis(client: Redis | None) -> list[_ClosingRedis]:
+    """Return the client as a resource of the process, for its end; nothing without a client."""
+    return [_ClosingRedis(client)] if client else []
+
+
 class RateLimiter:
     """Counts requests by name of limit and key."""
 

@@ -37,6 +37,8 @@ _DEFAULT_TIMEOUT_SECONDS = 5.0
 _OPEN_SERVICES = ("grpc.health.v1.Health",)
 _REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
+Metadata = tuple[tuple[str, str], ...]
+
 HANDLED = Counter("rpc_handled_total", "RPCs answered.", ["method", "code"])
 DURATION = Histogram("rpc_duration_seconds", "Time to answer an RPC.", ["method"])
 
@@ -184,7 +186,7 @@ class _Guard(grpc.aio.ServerInterceptor):
                 with telemetry.server_span(method, metadata):
                     return await behaviour(request, context)
             except Exception as error:
-                code = await _refuse(error, method, context)
+                code = await abort_with(error, method, context)
             finally:
                 HANDLED.labels(method, code.name).inc()
                 DURATION.labels(method).observe(time.perf_counter() - started)
@@ -199,7 +201,7 @@ class _Guard(grpc.aio.ServerInterceptor):
                     yield answer
                 HANDLED.labels(method, "OK").inc()
             except Exception as error:
-                code = await _refuse(error, method, context)
+                code = await abort_with(error, method, context)
                 HANDLED.labels(method, code.name).inc()
 
         return guarded
@@ -239,7 +241,7 @@ class _Guard(grpc.aio.ServerInterceptor):
             raise RemoteError(Kind.UNAUTHENTICATED, "unauthenticated", "The caller is not proven.") from None
 
 
-async def _refuse(
+async def abort_with(
     error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]
 ) -> grpc.StatusCode:
     """Abort the RPC with what the error says; an unknown one says nothing and is logged."""
@@ -311,12 +313,18 @@ class Channel:
         """Return the callable of one method; stubs call this when they are made."""
         made: list[Any] = []
 
-        async def call(request: Any, timeout: float = _DEFAULT_TIMEOUT_SECONDS) -> Any:  # noqa: ASYNC109 - gRPC's own parameter
+        async def call(
+            request: Any,
+            timeout: float = _DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - gRPC's own parameter
+            metadata: Metadata = (),
+        ) -> Any:
             if not made:
                 made.append(self._channel().unary_unary(method, request_serializer, response_deserializer))
             try:
                 return await made[0](
-                    request, timeout=deadlines.remaining(timeout), metadata=self.metadata(method)
+                    request,
+                    timeout=deadlines.remaining(timeout),
+                    metadata=(*self.metadata(method), *metadata),
                 )
             except grpc.aio.AioRpcError as error:
                 raise as_app_error(error) from error
@@ -326,17 +334,17 @@ class Channel:
     def unary_stream(self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
         """Return the callable of one streaming method, an async iterator without a deadline."""
 
-        async def call(request: Any) -> AsyncIterator[Any]:
+        async def call(request: Any, metadata: Metadata = ()) -> AsyncIterator[Any]:
             stream = self._channel().unary_stream(method, request_serializer, response_deserializer)
             try:
-                async for answer in stream(request, metadata=self.metadata(method)):
+                async for answer in stream(request, metadata=(*self.metadata(method), *metadata)):
                     yield answer
             except grpc.aio.AioRpcError as error:
                 raise as_app_error(error) from error
 
         return call
 
-    def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
+    def metadata(self, method: str) -> Metadata:
         """Return what every call carries."""
         trace: dict[str, str] = {}
         telemetry.inject(trace)

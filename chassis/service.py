@@ -34,7 +34,7 @@ from chassis.internal_keys import InternalKeys
 from chassis.migrations import alembic_config, migrate
 from chassis.outbox import Outbox
 from chassis.probes import PATHS, Probes
-from chassis.ratelimit import connect_redis
+from chassis.ratelimit import closing_redis, connect_redis
 from chassis.rpc import Channel, RpcServer, RpcService, TlsFiles
 from chassis.sealing import Sealer, parse_key
 from chassis.settings import Environment, ServiceSettings, Settings
@@ -94,7 +94,7 @@ class Service:
 
         def make_face(probes: Probes) -> ASGIApp:
             key = self.keys.key(GATEWAY, self.name)
-            return ServiceFace(api, key=key, probes=probes, probe_paths=PATHS)
+            return ServiceFace(api, key=key, probes=probes, probe_paths=PATHS, outbox=self.outbox)
 
         def make_rpc() -> RpcServer:
             return RpcServer(
@@ -112,7 +112,7 @@ class Service:
             settings=self.settings,
             make_face=make_face,
             make_rpc=make_rpc,
-            resources=[self.db, self.bus, *self._channels, *resources],
+            resources=[self.db, self.bus, *closing_redis(self.redis), *self._channels, *resources],
             jobs={"relay": self.outbox.relay, "idempotency purge": self.idempotency.purge, **(jobs or {})},
             required={"database": self.db.check},
             optional={"nats": self.bus.check, **({"redis": self._ping_redis} if self.redis else {})},

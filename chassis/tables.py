@@ -24,7 +24,6 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.orm import registry
-from sqlmodel import SQLModel
 
 ALL_PRIVILEGES = "SELECT, INSERT, UPDATE, DELETE"
 OUTBOX_SHARDS = 16
@@ -38,17 +37,17 @@ NAMING = {
 }
 
 
-def table_base() -> type[SQLModel]:
-    """Return a base class with its own metadata, so that two services may both have a table `users`."""
+def table_registry() -> registry:
+    """Return a registry for `class Base(SQLModel, registry=table_registry())` of one service.
 
-    class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMING))):
-        """The service's tables."""
+    Each service has its own, so that two may both have a table `users`. The chassis's tables are in it.
+    """
+    own = registry(metadata=MetaData(naming_convention=NAMING))
+    _add_chassis_tables(own.metadata)
+    return own
 
-    add_chassis_tables(Base.metadata)
-    return Base
 
-
-def add_chassis_tables(metadata: MetaData) -> None:
+def _add_chassis_tables(metadata: MetaData) -> None:
     """Declare the outbox, its shards, the dead letters and the idempotency keys."""
     Table(
         "outbox",

@@ -19,6 +19,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from structlog.tracebacks import ExceptionDictTransformer
 
 _enabled = False
 _tracer = trace.get_tracer("authservice")
@@ -33,8 +34,11 @@ def configure_logging(level: str, style: str, *, process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add(process),
     ]
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
-    exceptions = [] if console else [structlog.processors.dict_tracebacks]
+    # Never the locals of a frame: a password or a token is often among them.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = plain if console else structlog.processors.JSONRenderer()
+    stack = ExceptionDictTransformer(show_locals=False)
+    exceptions = [] if console else [structlog.processors.ExceptionRenderer(stack)]
     structlog.configure(
         processors=[*shared, *exceptions, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

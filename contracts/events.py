@@ -219,15 +219,6 @@ class ApiKeyRotated(ClientEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdminKeyUsed(DomainEvent):
-    """The break-glass admin key was used."""
-
-    type: ClassVar[str] = "admin_key_used"
-    method: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminKeyRefused(DomainEvent):
     """A wrong admin key was presented."""
 

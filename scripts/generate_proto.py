@@ -27,7 +27,15 @@ def generate(target: Path) -> None:
     protos = sorted(str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto"))
     well_known = str(files("grpc_tools") / "_proto")
     outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"-I{well_known}", *outputs, *protos]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"-I{ROOT / 'proto'}",
+        f"-I{well_known}",
+        *outputs,
+        *protos,
+    ]
     subprocess.run(command, check=True)
     for path in sorted(target.rglob("*.py*")):
         text = IMPORT.sub(r"\1 contracts.gen.\2", path.read_text())

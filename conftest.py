@@ -1,0 +1,42 @@
+"""Fixtures of the whole suite: real servers once per test process, and the services on them in one event loop."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_socket
+
+from local.servers import Servers, start_servers
+from tests.harness import System, Tenant
+
+
+def pytest_runtest_setup() -> None:
+    """Tests reach this machine only; what tries to reach the network fails."""
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """PostgreSQL, Valkey and NATS of this test process."""
+    with tempfile.TemporaryDirectory(prefix="authservice-tests-") as name:
+        # PostgreSQL does not run as root; its user must be able to pass through to its data.
+        Path(name).chmod(0o711)
+        running = start_servers(Path(name) / "local", environ={}, durable=False)
+        yield running
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+async def system(servers: Servers) -> AsyncIterator[System]:
+    """All services, in this event loop, on the real servers; their faces are called as the gateway calls them."""
+    async with System.started(servers) as running:
+        yield running
+
+
+@pytest.fixture
+async def tenant(system: System) -> Tenant:
+    """A fresh client; tests never share one, so none needs cleaning."""
+    return await system.tenant()

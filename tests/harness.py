@@ -1,0 +1,330 @@
+"""The services in one event loop, on real servers, called through their real faces.
+
+A test makes its own tenant, so nothing is cleaned between tests. Requests carry a context signed as the gateway signs
+it; RPCs and events go over real sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import nats
+from pydantic import SecretStr
+
+from chassis.app import App
+from chassis.context import HEADER, Access, CallerContext, KeyKind, sign_context
+from chassis.database import Database
+from chassis.events import Event
+from chassis.ids import new_id
+from chassis.internal_keys import InternalKeys
+from chassis.migrations import migrate
+from chassis.probes import Probes
+from chassis.provision import described, provision
+from chassis.rpc import Channel
+from chassis.service import Definition
+from contracts.topology import CALLS, SERVICES, pairs_of
+from local.servers import Servers
+
+EVENT_SECONDS = 10.0
+BASE_URL = "http://localhost:8080"
+ORIGIN = "https://app.example.com"
+
+
+class AdjustableClock:
+    """The machine's clock plus an offset that a test moves."""
+
+    def __init__(self) -> None:
+        """Start at the machine's time."""
+        self.offset = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the aware UTC time."""
+        return datetime.now(UTC) + self.offset
+
+    @contextlib.contextmanager
+    def advanced(self, by: timedelta) -> Iterator[None]:
+        """Move the clock for a while."""
+        self.offset += by
+        try:
+            yield
+        finally:
+            self.offset -= by
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error code of a problem document."""
+        return str(self.json["code"])
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A client made for one test."""
+
+    id: UUID
+    api_key: str
+    publishable_key: str
+    document: dict[str, Any]
+
+    def caller(self, **changes: Any) -> CallerContext:
+        """A caller with the secret API key."""
+        context = CallerContext(
+            access=Access.API_KEY,
+            request_id=f"test-{secrets.token_hex(4)}",
+            ip="203.0.113.7",
+            user_agent="pytest",
+            origin=ORIGIN,
+            client_id=self.id,
+            key_id=str(new_id()),
+            key_kind=KeyKind.SECRET,
+        )
+        return replace(context, **changes)
+
+    def user_caller(self, user_id: UUID | str, session_id: UUID | str, **changes: Any) -> CallerContext:
+        """A caller with an access token of this tenant."""
+        ids = {"user_id": UUID(str(user_id)), "session_id": UUID(str(session_id))}
+        return self.caller(access=Access.USER, role="user", **ids, **changes)
+
+
+@dataclass(slots=True)
+class System:
+    """The running services."""
+
+    servers: Servers
+    clock: AdjustableClock
+    root_key: str
+    definitions: dict[str, Definition[Any]]
+    environment: dict[str, str]
+    ports: dict[str, int]
+    apps: dict[str, App] = field(default_factory=dict)
+    faces: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, servers: Servers) -> AsyncIterator[System]:
+        """Provision, migrate and start every service."""
+        definitions = {name: import_module(f"services.{name}.app").DEFINITION for name in SERVICES}
+        system = cls(
+            servers=servers,
+            clock=AdjustableClock(),
+            root_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            definitions=definitions,
+            environment=_database_urls(servers.postgres_url),
+            ports={name: _free_port() for name in SERVICES},
+        )
+        await asyncio.to_thread(provision, servers.postgres_url, described(system.environment))
+        await asyncio.gather(*(system.migrate(name) for name in definitions))
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(system._listening())
+            for name in definitions:
+                await stack.enter_async_context(system._running(name))
+            yield system
+
+    async def migrate(self, name: str) -> None:
+        """Run the service's migrations."""
+        prefix, definition = name.upper(), self.definitions[name]
+        await migrate(
+            self.environment[f"{prefix}_MIGRATION_DATABASE_URL"],
+            folder=definition.migrations,
+            metadata=definition.tables,
+            tenant_url=self.environment[f"{prefix}_DATABASE_URL"],
+            jobs_url=self.environment[f"{prefix}_JOBS_DATABASE_URL"],
+        )
+
+    def settings(self, name: str, **changes: Any) -> Any:
+        """Return the settings of a service in this system; `changes` win."""
+        prefix = name.upper()
+        values: dict[str, Any] = {
+            "database_url": SecretStr(self.environment[f"{prefix}_DATABASE_URL"]),
+            "jobs_database_url": SecretStr(self.environment[f"{prefix}_JOBS_DATABASE_URL"]),
+            "nats_url": SecretStr(self.servers.nats_url(name)),
+            "redis_url": SecretStr(self.servers.redis_url),
+            "master_key": SecretStr(self.root_key),
+            "internal_keys": SecretStr(InternalKeys.derive(self.root_key, pairs_of(name)).render()),
+            "base_url": BASE_URL,
+            "grpc_port": self.ports[name],
+        }
+        values |= {f"{callee}_grpc": f"127.0.0.1:{self.ports[callee]}" for callee in CALLS[name]}
+        if name == "identity":
+            values["bcrypt_cost"] = 10
+        return self.definitions[name].settings(**{**values, **changes})
+
+    @contextlib.asynccontextmanager
+    async def _running(self, name: str) -> AsyncIterator[None]:
+        app = self.definitions[name].build(self.settings(name), self.clock)
+        self.apps[name] = app
+        self.faces[name] = app.make_face(Probes(app.required, app.optional))
+        async with app.started():
+            assert app.make_rpc is not None
+            server = app.make_rpc()
+            await server.start(f"127.0.0.1:{self.ports[name]}")
+            try:
+                yield
+            finally:
+                await server.stop(0)
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        client = await nats.connect(self.servers.nats_url("admin"))
+
+        async def hear(message: Any) -> None:
+            self.events.append(Event.decode(message.data))
+            self._news.set()
+
+        await client.subscribe("events.>", cb=hear)
+        yield
+        await client.close()
+
+    async def call(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        *,
+        caller: CallerContext | None = None,
+        json: Any = None,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+        cookies: dict[str, str] | None = None,
+    ) -> Answer:
+        """Call a service's HTTP face as the gateway does; without a caller, as someone who reached the port."""
+        sent = dict(headers or {})
+        if caller is not None:
+            url = httpx.URL(f"http://service{path}")
+            key = InternalKeys.derive(self.root_key, pairs_of("gateway")).key("gateway", service)
+            sent[HEADER.decode()] = sign_context(caller, key, method, url.raw_path.decode()).decode()
+        if cookies:
+            sent["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        transport = httpx.ASGITransport(self.faces[service])
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            answer = await client.request(method, path, json=json, headers=sent, content=content)
+        return Answer(answer.status_code, answer.headers, answer.content)
+
+    def admin(self, **changes: Any) -> CallerContext:
+        """A caller with the break-glass key."""
+        context = CallerContext(
+            access=Access.ADMIN,
+            request_id=f"test-{secrets.token_hex(4)}",
+            ip="203.0.113.1",
+            user_agent="pytest",
+        )
+        return replace(context, **changes)
+
+    async def tenant(self, token_mode: str = "v3_es256", **members: Any) -> Tenant:
+        """Create a client through the admin route of orgs."""
+        body = {
+            "name": f"Tenant {secrets.token_hex(4)}",
+            "token_mode": token_mode,
+            "allowed_origins": [ORIGIN],
+        }
+        answer = await self.call(
+            "orgs", "POST", "/api/admin/clients", caller=self.admin(), json={**body, **members}
+        )
+        assert answer.status == 201, answer.body
+        made = answer.json
+        return Tenant(UUID(made["client"]["id"]), made["api_key"], made["publishable_key"], made["client"])
+
+    async def event(self, event_type: str, *, client_id: UUID | None, after: int = 0, **data: Any) -> Event:
+        """Wait for an emitted event of a type and tenant; `after` skips as many, `data` members must match."""
+        deadline = asyncio.get_running_loop().time() + EVENT_SECONDS
+        while True:
+            found = [
+                event
+                for event in self.events
+                if event.type == event_type
+                and event.client_id == client_id
+                and all(event.data.get(name) == value for name, value in data.items())
+            ]
+            if len(found) > after:
+                return found[after]
+            self._news.clear()
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                seen = sorted({event.type for event in self.events if event.client_id == client_id})
+                raise AssertionError(f"no event {event_type} {data}; seen: {seen}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
+
+    @contextlib.asynccontextmanager
+    async def channel(self, callee: str, *, caller: str) -> AsyncIterator[Channel]:
+        """A gRPC channel to a service in another's name."""
+        keys = InternalKeys.derive(self.root_key, [(caller, callee)])
+        channel = Channel(f"127.0.0.1:{self.ports[callee]}", caller=caller, callee=callee, keys=keys)
+        await channel.start()
+        try:
+            yield channel
+        finally:
+            await channel.stop()
+
+    @contextlib.asynccontextmanager
+    async def db(self, service: str) -> AsyncIterator[Database]:
+        """The service's database, as the service itself sees it."""
+        prefix = service.upper()
+        urls = (self.environment[f"{prefix}_DATABASE_URL"], self.environment[f"{prefix}_JOBS_DATABASE_URL"])
+        database = Database(*urls, service=f"test-{service}", pool_size=4, statement_timeout=5)
+        await database.start()
+        try:
+            yield database
+        finally:
+            await database.stop()
+
+    async def sql(self, service: str, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """Run a statement as superuser: what an attacker with the database could do."""
+        base, _, _ = self.servers.postgres_url.rpartition("/")
+        connection = await asyncpg.connect(f"{base}/{service}")
+        try:
+            return list(await connection.fetch(statement, *args))
+        finally:
+            await connection.close()
+
+
+def _database_urls(admin_url: str) -> dict[str, str]:
+    """Name three roles and a database for each service on the given server."""
+    address = admin_url.rpartition("@")[2].partition("/")[0]
+    urls = {}
+    for service in SERVICES:
+        for variable, role in (
+            ("", service),
+            ("JOBS_", f"{service}_jobs"),
+            ("MIGRATION_", f"{service}_owner"),
+        ):
+            password = secrets.token_urlsafe(12)
+            urls[f"{service.upper()}_{variable}DATABASE_URL"] = (
+                f"postgresql://{role}:{password}@{address}/{service}"
+            )
+    return urls
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
