@@ -11,10 +11,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 import uvloop
@@ -125,12 +125,23 @@ class Service:
             await self.redis.ping()
 
 
+SettingsIn = TypeVar("SettingsIn", bound=Settings, contravariant=True)
+
+
+class Build(Protocol[SettingsIn]):
+    """`build` of an `app.py`: makes the whole process from its settings; tests bring their own clock."""
+
+    def __call__(self, settings: SettingsIn, clock: Clock | None = None) -> App:
+        """Build, connecting to nothing yet."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Definition(Generic[S]):
     """A service as its `__main__.py` hands it over."""
 
     settings: type[S]
-    build: Callable[[S], App]
+    build: Build[S]
     tables: MetaData
     migrations: Path
 
@@ -169,7 +180,7 @@ def main(definition: Definition[S]) -> int:
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def serve(settings: SettingsT, build: Callable[[SettingsT], App]) -> int:
+def serve(settings: SettingsT, build: Build[SettingsT]) -> int:
     """Run the process, or `WEB_CONCURRENCY` of them on the same ports."""
     telemetry.configure_logging(settings.log_level, settings.log_format, process=settings.service)
     if settings.web_concurrency > 1 and _WORKER not in os.environ:
