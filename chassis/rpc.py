@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -180,15 +180,16 @@ class _Guard(grpc.aio.ServerInterceptor):
     def _unary(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
-            code = grpc.StatusCode.OK
             try:
                 self._enter(context, method, service, metadata)
                 with telemetry.server_span(method, metadata):
-                    return await behaviour(request, context)
+                    answer = await behaviour(request, context)
             except Exception as error:
-                code = await abort_with(error, method, context)
+                await abort_with(error, method, context)
+            else:
+                HANDLED.labels(method, "OK").inc()
+                return answer
             finally:
-                HANDLED.labels(method, code.name).inc()
                 DURATION.labels(method).observe(time.perf_counter() - started)
 
         return guarded
@@ -199,10 +200,10 @@ class _Guard(grpc.aio.ServerInterceptor):
                 self._enter(context, method, service, metadata)
                 async for answer in behaviour(request, context):
                     yield answer
-                HANDLED.labels(method, "OK").inc()
             except Exception as error:
-                code = await abort_with(error, method, context)
-                HANDLED.labels(method, code.name).inc()
+                await abort_with(error, method, context)
+            else:
+                HANDLED.labels(method, "OK").inc()
 
         return guarded
 
@@ -241,10 +242,8 @@ class _Guard(grpc.aio.ServerInterceptor):
             raise RemoteError(Kind.UNAUTHENTICATED, "unauthenticated", "The caller is not proven.") from None
 
 
-async def abort_with(
-    error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]
-) -> grpc.StatusCode:
-    """Abort the RPC with what the error says; an unknown one says nothing and is logged."""
+async def abort_with(error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+    """Abort the RPC with what the error says, and count it; an unknown one says nothing and is logged."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if not isinstance(error, AppError):
@@ -253,7 +252,6 @@ async def abort_with(
     code = GRPC_STATUS[error.kind]
     HANDLED.labels(method, code.name).inc()
     await context.abort(code, error.detail, ((_DETAILS, _status(error, code)),))
-    return code
 
 
 def _status(error: AppError, code: grpc.StatusCode) -> bytes:

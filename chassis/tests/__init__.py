@@ -1,0 +1,1 @@
+"""Tests of the chassis, through a tiny service of their own."""
