@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: real servers once per test process, and the services on them in one event loop."""
+"""Fixtures of the suite: real servers once per test process, and the services on them in one loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 async def system(servers: Servers) -> AsyncIterator[System]:
-    """All services, in this event loop, on the real servers; their faces are called as the gateway calls them."""
+    """All services, in this event loop, on the real servers; called as the gateway calls them."""
     async with System.started(servers) as running:
         yield running
 

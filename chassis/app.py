@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from chassis.probes import Check, Probes
+from chassis.probes import Check, ProbeFace, Probes
 from chassis.settings import Settings
 
 log = structlog.get_logger()
@@ -55,11 +55,11 @@ class RpcFace(Protocol):
 class App:
     """What a process runs; built in one place, `app.py` of each service.
 
-    `resources` start in order and stop in reverse. `jobs` run until the stop; one that fails is started again.
-    `required` checks decide readiness, `optional` ones are only named. `make_face` gets the probes and returns the
-    ASGI application. `make_rpc` is called inside the event loop. `api` is what the contract is made from.
-    `demands_certificates` is off for the gateway, whose HTTP callers are the world; `http_protocol` is its hardened
-    reading of HTTP/1.1 for them.
+    `resources` start in order and stop in reverse. `jobs` run until the stop; one that fails is started
+    again. `required` checks decide readiness, `optional` ones are only named. `make_face` gets the probes and
+    returns the ASGI application. `make_rpc` is called inside the event loop. `api` is what the contract is
+    made from. `demands_certificates` is off for the gateway, whose HTTP callers are the world;
+    `http_protocol` is its hardened reading of HTTP/1.1 for them.
     """
 
     name: str
@@ -87,19 +87,51 @@ class App:
             if rpc is not None:
                 await rpc.start(f"{self.settings.host}:{self.settings.grpc_port}")
             server = _Server(self._uvicorn_config(probes))
-            listener = self._listen()
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            log.info("serving", http=listener.getsockname()[1], grpc=self.settings.grpc_port)
-            await asyncio.wait(
-                [serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
-            )
-            probes.draining = True
-            log.info("draining")
-            await asyncio.sleep(self.settings.drain_delay.total_seconds())
-            server.should_exit = True
-            grace = self.settings.drain_timeout.total_seconds()
-            await asyncio.gather(serving, *([rpc.stop(grace)] if rpc else []))
+            listener = self._listen(self.settings.port)
+            async with self._answering_probes(probes):
+                serving = asyncio.create_task(server.serve(sockets=[listener]))
+                log.info("serving", http=listener.getsockname()[1], grpc=self.settings.grpc_port)
+                await asyncio.wait(
+                    [serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
+                )
+                probes.draining = True
+                log.info("draining")
+                await asyncio.sleep(self.settings.drain_delay.total_seconds())
+                server.should_exit = True
+                grace = self.settings.drain_timeout.total_seconds()
+                await asyncio.gather(serving, *([rpc.stop(grace)] if rpc else []))
         log.info("stopped")
+
+    @contextlib.asynccontextmanager
+    async def _answering_probes(self, probes: Probes) -> AsyncIterator[None]:
+        """Serve the probes alone on their own port, when there is one, until everything else has ended.
+
+        With mTLS the main port admits nobody without a certificate, and neither a kubelet nor Prometheus has
+        one.
+        """
+        if self.settings.probe_port is None:
+            yield
+            return
+        config = uvicorn.Config(
+            ProbeFace(probes),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(config)
+        listener = self._listen(self.settings.probe_port)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        log.info("answering probes", http=listener.getsockname()[1])
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
 
     @contextlib.asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -136,12 +168,12 @@ class App:
             ssl_cert_reqs=ssl.CERT_REQUIRED if secure else ssl.CERT_NONE,
         )
 
-    def _listen(self) -> socket.socket:
+    def _listen(self, port: int) -> socket.socket:
         listener = socket.socket(socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self.share_ports:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((self.settings.host, self.settings.port))
+        listener.bind((self.settings.host, port))
         listener.listen(_BACKLOG)
         return listener
 

@@ -13,9 +13,9 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects items while the previous batch is under way, then does them together.
 
-    Used for group commit (many appended rows, one COMMIT) and for coalesced reads. There is no timer: an item alone is
-    done at once, and the busier it gets the larger the batches. `work` gets the items in order of arrival and returns
-    one result for each; its error reaches every caller of that batch.
+    Used for group commit (many appended rows, one COMMIT) and for coalesced reads. There is no timer: an item
+    alone is done at once, and the busier it gets the larger the batches. `work` gets the items in order of
+    arrival and returns one result for each; its error reaches every caller of that batch.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """NATS: one connection a process, the event stream, and cache invalidations.
 
-The stream holds what must not be lost and is fed by the outbox only. Invalidations are plain messages: fast, and lost
-without harm, because whatever they invalidate also has a short life.
+The stream holds what must not be lost and is fed by the outbox only. Invalidations are plain messages: fast,
+and lost without harm, because whatever they invalidate also has a short life.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Bus:
         self.stream = self.client.jetstream(timeout=5)
 
     def on(self, subject: str, listener: Listener) -> None:
-        """Call `listener` with the text of each plain message on `subject`, and with "" after each (re)connect.
+        """Call `listener` with each plain message's text on `subject`, and with "" after each (re)connect.
 
         The empty call means "you may have missed some": drop everything. To be called before `start`.
         """

@@ -1,7 +1,8 @@
 """Durable consumers: events in batches, each handled at least once, the poisonous ones set aside.
 
-The handler must be idempotent (the event id is the key) and commits its work before it returns; only then are the
-messages acknowledged. When a batch fails its messages are tried one by one, so that one bad event stops nobody.
+The handler must be idempotent (the event id is the key) and commits its work before it returns; only then are
+the messages acknowledged. When a batch fails its messages are tried one by one, so that one bad event stops
+nobody.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ class Consumer:
         async with self._db.platform() as tx:
             await tx.execute(
                 """
-                INSERT INTO dead_letters (consumer, event_id, subject, payload, reason) VALUES ($1, $2, $3, $4, $5)
-                ON CONFLICT DO NOTHING
+                INSERT INTO dead_letters (consumer, event_id, subject, payload, reason) VALUES ($1, $2, $3,
+                $4, $5) ON CONFLICT DO NOTHING
                 """,
                 self._name,
                 event_id,

@@ -1,7 +1,7 @@
 """Who is calling: decided at the gateway, signed, and believed by a service only when the signature is good.
 
-`X-Auth-Context` is `base64url(JSON).hex(HMAC-SHA256)`. The MAC covers method and target, so that a context seen for one
-request is good for no other, and it lives for seconds.
+`X-Auth-Context` is `base64url(JSON).hex(HMAC-SHA256)`. The MAC covers method and target, so that a context
+seen for one request is good for no other, and it lives for seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class ContextRejected(Exception):
 class CallerContext:
     """One authenticated caller of one request. `ip` is the client's, as the trusted proxies told it.
 
-    For `admin`, `admin_id` is None when the break-glass key was used. `origin` is set only when it is an allowed one.
+    For `admin`, `admin_id` is None when the break-glass key was used. `origin` is set only when it is an
+    allowed one.
     """
 
     access: Access

@@ -1,8 +1,9 @@
 """PostgreSQL: pools, and transactions that are bound to a tenant before their first statement.
 
-A service has two roles. Row-level security binds the tenant role to `auth.client_id`, which `Database.tenant` sets for
-one transaction; the jobs role, used by `Database.platform`, spans tenants. Every setting is transaction-local, so a
-connection needs no reset between borrowers (`tests/test_database.py` proves that nothing leaks).
+A service has two roles. Row-level security binds the tenant role to `auth.client_id`, which `Database.tenant`
+sets for one transaction; the jobs role, used by `Database.platform`, spans tenants. Every setting is
+transaction-local, so a connection needs no reset between borrowers (`tests/test_database.py` proves that
+nothing leaks).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Tx:
-    """One open transaction: statements in, records out. Made by `Database` only, and never committed by its users."""
+    """One open transaction: statements in, records out. Made and committed by `Database` only."""
 
     __slots__ = ("_after_commit", "_connection")
 
@@ -147,7 +148,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def platform(self) -> AsyncIterator[Tx]:
-        """Open a transaction that spans tenants: for jobs, administration and look-ups before the tenant is known.
+        """Open a transaction that spans tenants: for jobs, admins, and look-ups that find the tenant.
 
         Raises:
             DatabaseUnavailable: PostgreSQL cannot serve now; nothing was changed.
@@ -157,7 +158,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def append(self) -> AsyncIterator[Tx]:
-        """Open a transaction of the tenant role without a tenant: it sees nothing, and may append to the outbox."""
+        """Open a transaction without a tenant: it sees nothing, and may append to the outbox."""
         async with self._transaction("tenant", "BEGIN") as tx:
             yield tx
 
@@ -188,7 +189,7 @@ class Database:
 async def _give_back(
     pool: asyncpg.Pool[asyncpg.Record], connection: PoolConnectionProxy[asyncpg.Record]
 ) -> None:
-    """Return a connection to its pool, rolled back when the transaction did not commit; never one still inside it."""
+    """Return a connection to its pool, rolled back when the transaction did not commit."""
     if not connection.is_closed() and connection.is_in_transaction():
         try:
             await asyncio.shield(asyncio.wait_for(connection.execute("ROLLBACK"), _ROLLBACK_SECONDS))

@@ -1,4 +1,4 @@
-"""The time a request has left, carried with the task so that every outbound call takes its deadline from it."""
+"""The time a request has left, carried with its task: every outbound call takes its deadline from it."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ class FieldError:
 class AppError(Exception):
     """A refusal with a stable `code` and a `detail` that is safe to show to anyone.
 
-    `retry_after` is in seconds. `headers` are added to the HTTP answer (a `WWW-Authenticate`, a cleared cookie).
-    `extra` members appear beside `code` in the problem document.
+    `retry_after` is in seconds. `headers` are added to the HTTP answer (a `WWW-Authenticate`, a cleared
+    cookie). `extra` members appear beside `code` in the problem document.
     """
 
     kind: Kind = Kind.INTERNAL

@@ -1,4 +1,4 @@
-"""What happened: the event, its envelope, and how it gets into the outbox in the transaction that made it true."""
+"""What happened: the domain event, its envelope, and the actor it names."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ SYSTEM = Actor(ActorType.SYSTEM)
 class DomainEvent:
     """Base of the catalogue: a subclass names its `type`, and its fields become the event's `data`.
 
-    `target_id` names what it happened to, of the kind `target_type`. Fields hold nothing secret and no personal data
-    beyond ids; `before` and `after` of an admin's change are masked by who builds them.
+    `target_id` names what it happened to, of the kind `target_type`. Fields hold nothing secret and no
+    personal data beyond ids; `before` and `after` of an admin's change are masked by who builds them.
     """
 
     type: ClassVar[str]
@@ -126,8 +126,9 @@ def envelope(
 ) -> Event:
     """Wrap a domain event.
 
-    `actor` is given when the caller's credential does not name the one who did it (a login is the user's deed, though
-    the request carries an API key). `client_id` is given when the caller has none (an admin's request).
+    `actor` is given when the caller's credential does not name the one who did it (a login is the user's
+    deed, though the request carries an API key). `client_id` is given when the caller has none (an admin's
+    request).
     """
     who = actor or actor_of(caller)
     return Event(

@@ -1,7 +1,7 @@
 """The HTTP face of a service: routes that declare what they need, and the ASGI base around them.
 
-The gateway decides who calls; a service believes only its signature, checks the route's credential class again, and
-bounds the body. All middleware is pure ASGI.
+The gateway decides who calls; a service believes only its signature, checks the route's credential class
+again, and bounds the body. All middleware is pure ASGI.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class BoundedRoute(APIRoute):
 class Operation(TypedDict, total=False):
     """What a route may declare beside its credential class.
 
-    `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour `Idempotency-Key`. The
-    rest is FastAPI's.
+    `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour
+    `Idempotency-Key`. The rest is FastAPI's.
     """
 
     limit: str
@@ -127,8 +127,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 class Router:
     """Collects the routes of one slice; each must declare its credential class.
 
-    What a route declares is written into its operation of the contract (`x-access`, `x-limit`, `x-body-limit`,
-    `x-idempotent`), which is all the gateway needs to know.
+    What a route declares is written into its operation of the contract (`x-access`, `x-limit`,
+    `x-body-limit`, `x-idempotent`), which is all the gateway needs to know.
     """
 
     def __init__(self, *, tag: str) -> None:
@@ -192,7 +192,8 @@ def build_api(service: str, routers: list[Router], kept: idempotency.Idempotency
 class ServiceFace:
     """The ASGI base around a service's API: caller, deadline, errors, metrics, span and security headers.
 
-    `probe` paths are answered by `probes` without a caller; everything else needs a context signed by the gateway.
+    `probe` paths are answered by `probes` without a caller; everything else needs a context signed by the
+    gateway.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """`Idempotency-Key`: a repeated POST that creates something gets the first one's answer (24 h, per caller).
 
-The key is claimed by one statement before the work and the answer is kept, sealed, after it. A refusal is forgotten, so
-that a corrected request may use the key again.
+The key is claimed by one statement before the work and the answer is kept, sealed, after it. A refusal is
+forgotten, so that a corrected request may use the key again.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Idempotency:
                 ON CONFLICT (key_hash) DO UPDATE
                 SET request_hash = EXCLUDED.request_hash, locked_until = EXCLUDED.locked_until,
                     created_at = now(), status = NULL, answer = NULL
-                WHERE (k.answer IS NULL AND k.locked_until < now()) OR k.created_at < now() - interval '24 hours'
-                RETURNING true
+                WHERE (k.answer IS NULL AND k.locked_until < now()) OR k.created_at < now() - interval '24
+                hours' RETURNING true
                 """,
                 key_hash,
                 request_hash,

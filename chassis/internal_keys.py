@@ -1,7 +1,7 @@
 """Internal trust without certificates: one HMAC key per pair of caller and callee.
 
-The root, `INTERNAL_AUTH_KEY`, stays with the gateway. A service holds only the pairs it is part of, so a broken service
-can speak in its own name and in nobody else's.
+The root, `INTERNAL_AUTH_KEY`, stays with the gateway. A service holds only the pairs it is part of, so a
+broken service can speak in its own name and in nobody else's.
 """
 
 from __future__ import annotations

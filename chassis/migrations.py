@@ -1,7 +1,8 @@
-"""Migrations: Alembic under an advisory lock, then the roles' privileges and row-level security, from the tables.
+"""Migrations: Alembic under an advisory lock, then privileges and row-level security, from the tables.
 
-Two instances may run it at once: one migrates, the other waits and finds nothing to do. Security is derived from the
-declared tables each time, so that a new table cannot be forgotten (`chassis.tables` says how it is declared).
+Two instances may run it at once: one migrates, the other waits and finds nothing to do. Security is derived
+from the declared tables each time, so that a new table cannot be forgotten (`chassis.tables` says how it is
+declared).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ END $$
 
 
 async def migrate(url: str, *, folder: Path, metadata: MetaData, tenant_url: str, jobs_url: str) -> None:
-    """Bring the database at `url` (as owner) to the newest revision in `folder` and secure it for the two roles."""
+    """Bring the database at `url` (as owner) to the newest revision in `folder`, and secure it."""
     await asyncio.to_thread(_migrate, url, folder, metadata, role_of(tenant_url), role_of(jobs_url))
 
 
@@ -87,7 +88,7 @@ def alembic_config(folder: Path, metadata: MetaData, connection: Connection) -> 
 
 
 def security_statements(metadata: MetaData, tenant_role: str, jobs_role: str) -> list[str]:
-    """Return the statements that give both roles exactly what the tables declare; running them again changes nothing."""
+    """Return the statements that give both roles what the tables declare; repeatable."""
     statements = [
         f'GRANT USAGE ON SCHEMA public TO "{tenant_role}", "{jobs_role}"',
         f"INSERT INTO outbox_shards SELECT generate_series(0, {OUTBOX_SHARDS - 1}) ON CONFLICT DO NOTHING",

@@ -1,10 +1,10 @@
 """The outbox: events stored with what made them true, relayed to JetStream in order, never lost.
 
-`emit` writes into the caller's transaction. `Outbox.append` is for an event without a row of its own: many requests'
-events share one commit, and each request waits for it. The relay publishes with the event id as `Nats-Msg-Id`, so a
-crash between publishing and deleting makes a duplicate that the stream drops.
+`emit` writes into the caller's transaction. `Outbox.append` is for an event without a row of its own: many
+requests' events share one commit, and each request waits for it. The relay publishes with the event id as
+`Nats-Msg-Id`, so a crash between publishing and deleting makes a duplicate that the stream drops.
 
-Order: events of one ordering key (the tenant) share a shard, a shard is relayed by one process at a time (its row is
+Order: events of one ordering key (the tenant) share a shard, one process at a time relays a shard (its row is
 locked, others skip it), and within a shard rows go out by id.
 """
 
@@ -134,7 +134,9 @@ class Outbox:
                 """
             )
             rows = await tx.fetch(
-                "SELECT id, event_id, subject, payload FROM outbox WHERE shard = ANY($1) ORDER BY id LIMIT $2",
+                """
+                SELECT id, event_id, subject, payload FROM outbox WHERE shard = ANY($1) ORDER BY id LIMIT $2
+                """,
                 [row["shard"] for row in shards],
                 _RELAY_BATCH,
             )

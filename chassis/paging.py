@@ -1,7 +1,7 @@
 """Lists: `limit` and an opaque `cursor` in, `{"items": […], "next_cursor": null}` out.
 
-A cursor is signed and bound to what it pages through, so a changed one, or one of another tenant or another filter, is
-refused instead of interpreted.
+A cursor is signed and bound to what it pages through, so a changed one, or one of another tenant or another
+filter, is refused instead of interpreted.
 """
 
 from __future__ import annotations

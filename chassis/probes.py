@@ -19,8 +19,8 @@ Check = Callable[[], Awaitable[None]]
 class Probes:
     """Answers whether the process lives, and whether each thing it needs does.
 
-    `required` must work for the process to be ready; `optional` may be away (the process then does less), and is only
-    named. Neither answer tells versions or addresses.
+    `required` must work for the process to be ready; `optional` may be away (the process then does less), and
+    is only named. Neither answer tells versions or addresses.
     """
 
     def __init__(self, required: Mapping[str, Check], optional: Mapping[str, Check]) -> None:
@@ -51,6 +51,21 @@ class Probes:
             "status": status,
             "checks": {name: "ok" if ok else "away" for name, ok in results.items()},
         }
+
+
+class ProbeFace:
+    """The ASGI application of the probe port: `PATHS`, and 404 for the rest."""
+
+    def __init__(self, probes: Probes) -> None:
+        """Take the probes to answer from."""
+        self._probes = probes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["path"] in PATHS and scope["method"] in {"GET", "HEAD"}:
+            await self._probes(scope, receive, send)
+        else:
+            await _send(send, 404, b'{"status":"not_found"}')
 
 
 async def _passes(check: Check) -> bool:

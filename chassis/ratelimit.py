@@ -1,8 +1,8 @@
 """Sliding-window rate limits: one Redis script a request, and a local window when Redis is away.
 
-The window is approximated by two fixed ones, the previous weighted by how much of it still counts. The local counter
-is asked first: what it alone refuses costs no round trip, and when Redis is away it goes on alone, so a limit never
-fails open.
+The window is approximated by two fixed ones, the previous weighted by how much of it still counts. The local
+counter is asked first: what it alone refuses costs no round trip, and when Redis is away it goes on alone, so
+a limit never fails open.
 """
 
 from __future__ import annotations

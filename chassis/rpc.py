@@ -1,7 +1,8 @@
-"""gRPC between services: a server that knows its callers, and channels that carry proof, deadline and typed errors.
+"""gRPC between services: servers that know their callers, channels with proof, deadline and typed errors.
 
-A caller proves itself by certificate where mTLS is configured, else by the key it shares with the callee. An `AppError`
-crosses as `google.rpc.ErrorInfo` (AIP-193) and arrives as a `RemoteError` with the same kind, code and detail.
+A caller proves itself by certificate where mTLS is configured, else by the key it shares with the callee. An
+`AppError` crosses as `google.rpc.ErrorInfo` (AIP-193) and arrives as a `RemoteError` with the same kind, code
+and detail.
 """
 
 from __future__ import annotations
@@ -271,8 +272,8 @@ def _status(error: AppError, code: grpc.StatusCode) -> bytes:
 class Channel:
     """A connection to one service, for the stub classes: `SessionServiceStub(channel)`.
 
-    `addresses` is `host:port`, comma separated for several, used in turn. Every call carries the caller's proof, the
-    time that is left (at most five seconds unless `timeout` is given) and the trace.
+    `addresses` is `host:port`, comma separated for several, used in turn. Every call carries the caller's
+    proof, the time that is left (at most five seconds unless `timeout` is given) and the trace.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Secrets at rest: AES-256-GCM under `MASTER_KEY`, with a key id so that the key can be replaced.
 
-A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. The associated data is the identity of
-the row that holds it, so a value copied into another row does not open (NIST SP 800-38D §5.2).
+A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. The associated data is the
+identity of the row that holds it, so a value copied into another row does not open (NIST SP 800-38D §5.2).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A service: what each of them has, and its command line (`serve | migrate | migration | openapi`).
 
-`app.py` of a service takes a `Service`, builds its slices on it from top to bottom, and returns `service.app(…)`.
+`app.py` of a service takes a `Service`, builds its slices on it from top to bottom, and returns
+`service.app(…)`.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Service:
         jobs: Mapping[str, Job] | None = None,
         resources: Sequence[Resource] = (),
     ) -> App:
-        """Assemble the process: the faces, the parts every service has, and the slices' own resources and jobs."""
+        """Assemble the process: faces, the parts every service has, the slices' resources and jobs."""
         api = build_api(self.name, routes, self.idempotency)
 
         def make_face(probes: Probes) -> ASGIApp:

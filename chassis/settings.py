@@ -1,7 +1,8 @@
 """Typed settings, read once at start from the environment.
 
-For a service, `<SERVICE>_<NAME>` wins over `<NAME>`, and `<NAME>_FILE` (a mounted secret) stands for any `<NAME>`. A
-value that is not acceptable stops the process with a line that names the variable, what was given and what is accepted.
+For a service, `<SERVICE>_<NAME>` wins over `<NAME>`, and `<NAME>_FILE` (a mounted secret) stands for any
+`<NAME>`. A value that is not acceptable stops the process with a line that names the variable, what was given and
+what is accepted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _MIN_SECRET_VARIETY = 10
 
 
 def parse_duration(value: object) -> object:
-    """Turn `15m`, `168h`, `7d`, `500ms` or plain seconds into a timedelta; anything else is left to pydantic."""
+    """Turn `15m`, `168h`, `7d`, `500ms` or plain seconds into a timedelta; leave the rest to pydantic."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return timedelta(seconds=value)
     if isinstance(value, str):
@@ -178,7 +179,7 @@ class ServiceSettings(Settings):
         None, description="Former root keys, comma separated: opened, not used."
     )
     internal_keys: SecretStr = Field(
-        description="This service's pairwise keys, `caller>callee=key` comma separated (`contracts.topology`)."
+        description="This service's keys, `caller>callee=key` comma separated (`contracts.topology`)."
     )
 
 

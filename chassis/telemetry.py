@@ -1,7 +1,7 @@
 """Logs, metrics and traces of a process.
 
-Logs are one JSON object a line (structlog). Traces are manual spans, and the sampling decision comes first: without an
-OTLP endpoint, or for an unsampled request, a span costs nothing but the test.
+Logs are one JSON object a line (structlog). Traces are manual spans, and the sampling decision comes first:
+without an OTLP endpoint, or for an unsampled request, a span costs nothing but the test.
 """
 
 from __future__ import annotations

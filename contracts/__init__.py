@@ -1,1 +1,1 @@
-"""What processes say to each other: generated protos, the event catalogue, shared wire shapes and who may call whom."""
+"""What processes say to each other: protos, the event catalogue, shared shapes, and who may call whom."""

@@ -1,4 +1,4 @@
-"""Clients (tenants) as every process but `orgs` knows them: asked once, cached shortly, dropped when they change."""
+"""Clients (tenants) as every process but `orgs` knows them: asked once, cached, dropped on change."""
 
 from __future__ import annotations
 
@@ -100,8 +100,9 @@ class _Entry:
 class ClientDirectory:
     """Looks clients up by key or id.
 
-    An answer is fresh for 30 s and dropped at once when the client changes. While `orgs` is away a stale one is served
-    for up to ten minutes, logged. Unknown keys are remembered for seconds, so that guessing does not reach `orgs`.
+    An answer is fresh for 30 s and dropped at once when the client changes. While `orgs` is away a stale one
+    is served for up to ten minutes, logged. Unknown keys are remembered for seconds, so that guessing does
+    not reach `orgs`.
     """
 
     def __init__(self, channel: Channel, bus: Bus) -> None:
@@ -192,7 +193,8 @@ class ClientDirectory:
     ) -> ApiKey | Client | None:
         generation = self._generation
         value = await ask()
-        # An answer that was asked for before a change may be older than the change: use it, but do not keep it.
+        # An answer that was asked for before a change may be older than the change: use it, but do not keep
+        # it.
         if generation == self._generation:
             self._entries[name] = _Entry(value, time.monotonic())
             self._entries.move_to_end(name)

@@ -1,6 +1,7 @@
 """The event catalogue: everything that is audited, by the service that says it.
 
-Fields hold ids and codes; never a secret, never an email address in the clear (`email_hash` is keyed per installation).
+Fields hold ids and codes; never a secret, never an email address in the clear (`email_hash` is keyed per
+installation).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class UserCreated(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUpdated(UserEvent):
-    """A profile changed; `changed` names the fields. `user` is the new state for the services that keep a copy."""
+    """A profile changed; `changed` names the fields."""
 
     type: ClassVar[str] = "user_updated"
     changed: tuple[str, ...]
@@ -134,7 +135,7 @@ class SessionRefreshed(SessionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRevoked(SessionEvent):
-    """A session ended before its time; `reason` says why (`logout`, `user_revoked`, `password_changed`, …)."""
+    """A session ended before its time, for a `reason` such as `logout` or `password_changed`."""
 
     type: ClassVar[str] = "session_revoked"
     user_id: str

@@ -35,7 +35,7 @@ class Transport(StrEnum):
 
 
 class TransportRequest(RequestModel):
-    """Members of a body that choose the transport; `session_mode` is the older name (`token` means `json`)."""
+    """Members that choose the transport; `session_mode` is the older name (`token` means `json`)."""
 
     token_transport: Transport | None = None
     session_mode: Literal["cookie", "token"] | None = None
@@ -149,7 +149,7 @@ class RefreshCookie:
 
 
 def chosen_transport(body: TransportRequest | None, query: Transport | None, mode: str | None) -> Transport:
-    """Return the transport a request asks for, in the body or the query (`mode` is the query's `session_mode`)."""
+    """Return the transport asked for in the body or the query (`mode` is the query's `session_mode`)."""
     asked = (body.token_transport if body else None) or query
     if asked is not None:
         return asked

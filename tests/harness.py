@@ -1,7 +1,7 @@
 """The services in one event loop, on real servers, called through their real faces.
 
-A test makes its own tenant, so nothing is cleaned between tests. Requests carry a context signed as the gateway signs
-it; RPCs and events go over real sockets.
+A test makes its own tenant, so nothing is cleaned between tests. Requests carry a context signed as the
+gateway signs it; RPCs and events go over real sockets.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class System:
         content: bytes | None = None,
         cookies: dict[str, str] | None = None,
     ) -> Answer:
-        """Call a service's HTTP face as the gateway does; without a caller, as someone who reached the port."""
+        """Call a service's face as the gateway does; without a caller, as someone who reached the port."""
         sent = dict(headers or {})
         if caller is not None:
             url = httpx.URL(f"http://service{path}")
@@ -253,7 +253,7 @@ class System:
         return Tenant(UUID(made["client"]["id"]), made["api_key"], made["publishable_key"], made["client"])
 
     async def event(self, event_type: str, *, client_id: UUID | None, after: int = 0, **data: Any) -> Event:
-        """Wait for an emitted event of a type and tenant; `after` skips as many, `data` members must match."""
+        """Wait for an event of a type and tenant; `after` skips as many, `data` members must match."""
         deadline = asyncio.get_running_loop().time() + EVENT_SECONDS
         while True:
             found = [

@@ -1,4 +1,4 @@
-"""Alembic's environment for every service: the connection and the tables are handed in by `chassis.migrations`."""
+"""Alembic's environment of every service; `chassis.migrations` hands in the connection and the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenancy by the database: what the roles may see, and that nothing leaks between borrowers of a connection."""
+"""Tenancy by the database: what the roles may see, and that nothing leaks between borrowers."""
 
 from __future__ import annotations
 
