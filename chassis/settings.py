@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the process listens on.")
     port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
     grpc_port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    probe_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Serves `/healthz`, `/readyz` and `/metrics` alone, for probes without a certificate.",
+    )
     web_concurrency: int = Field(
         1, ge=1, le=64, description="Processes that share the ports by SO_REUSEPORT."
     )

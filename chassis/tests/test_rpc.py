@@ -29,6 +29,9 @@ GET = f"/{SERVICE}/GetClient"
 class Servicer(clients_pb2_grpc.ClientServiceServicer):
     """Answers by the id it is asked for."""
 
+    async def ResolveApiKey(self, request: Any, context: Any) -> clients_pb2.ResolveApiKeyResponse:  # noqa: N802
+        return clients_pb2.ResolveApiKeyResponse(key_id=request.key_sha256.hex())
+
     async def GetClient(self, request: Any, context: Any) -> clients_pb2.Client:  # noqa: N802
         match request.client_id:
             case "taken":
