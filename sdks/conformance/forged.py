@@ -83,6 +83,10 @@ def algorithms() -> Iterator[Vector]:
         yield Vector(
             f"mode-hs{digest}", "J-17", "another digest", forged, source="hs256", control="valid-hs256"
         )
+
+
+def key_bindings() -> Iterator[Vector]:
+    """A key signs with its own algorithm only, whatever the header calls it."""
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), 0)
     forged = jws(header("PS256"), payload(), lambda data: KEYS.rsa.sign(data, pss, hashes.SHA256()))
     yield Vector("alg-ps256", "J-17", "PSS by a key registered for RS256", forged)
@@ -105,6 +109,13 @@ def algorithms() -> Iterator[Vector]:
         "EdDSA under an EC key's name",
         jws(header("EdDSA", "es-1"), payload(), eddsa),
     )
+    for alg in ("ES256", "EdDSA"):
+        yield Vector(
+            f"alg-lie-{alg.lower()}",
+            "J-17",
+            "a good RS256 signature by another name",
+            jws(header(alg), payload()),
+        )
     for alg in ("ES384", "ES256K", "Ed448", "Ed25519"):
         sign, kid = (eddsa, "ed-1") if alg.startswith("Ed") else (es256, "es-1")
         yield Vector(

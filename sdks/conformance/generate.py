@@ -14,14 +14,14 @@ import json
 import sys
 
 from accepted import accepted
-from forged import algorithms, headers, serializations, signatures
+from forged import algorithms, headers, key_bindings, serializations, signatures
 from misclaimed import claims, refused_keys, revocations
 from signing import AUDIENCE, CLIENT, HERE, ISSUER, KEYS, LEEWAY, NOW, Json, b64, public_keys
 
 
 def document() -> Json:
     """The whole of `vectors.json`."""
-    groups = (accepted, algorithms, headers, serializations, signatures, claims)
+    groups = (accepted, algorithms, key_bindings, headers, serializations, signatures, claims)
     tokens = [vector._asdict() for group in groups for vector in group()]
     ids = [vector["id"] for vector in tokens]
     if len(set(ids)) != len(ids):

@@ -1,10 +1,13 @@
 """Loading, renewing and doubting the issuer's keys."""
 
 import asyncio
+import base64
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import jwt
 import pytest
 
 from authservice_validator import JwksKeys, KeysUnavailable, TokenInvalid, TokenVerifier
@@ -277,6 +280,41 @@ async def test_refresh_when_the_fetcher_hangs_then_it_times_out(
     keys = JwksKeys(issuer.fetch, timeout=timedelta(milliseconds=20), clock=clock)
     with pytest.raises(KeysUnavailable):
         await keys.refresh()
+
+
+async def test_verify_when_the_header_cannot_be_good_then_nothing_is_fetched(
+    issuer: LocalIssuer, verifier: TokenVerifier
+) -> None:
+    """Attacks J-01, J-06: who sends rubbish must not make us call the issuer."""
+    good = jwt.get_unverified_header(issuer.token())
+    wrong: list[dict[str, object]] = [
+        {"alg": "HS256"},
+        {"alg": "none"},
+        {"kid": "k" * 201},
+        {"typ": "JWT"},
+        {"jku": "x"},
+    ]
+    for change in wrong:
+        head = base64.urlsafe_b64encode(json.dumps({**good, name: value}).encode()).rstrip(b"=").decode()
+        with pytest.raises(TokenInvalid):
+            await verifier.verify(head + issuer.token()[issuer.token().index(".") :])
+    assert issuer.fetches == 0
+    assert (await verifier.verify(issuer.token())).kid == "k1"
+
+
+def test_get_when_another_loop_left_a_fetch_hanging_then_loads_its_own(
+    issuer: LocalIssuer, clock: ManualClock
+) -> None:
+    keys = JwksKeys(issuer.fetch, clock=clock)
+    earlier = asyncio.new_event_loop()
+    gate = issuer.gate = asyncio.Event()
+    hanging = earlier.create_task(keys.refresh())
+    earlier.run_until_complete(until(lambda: issuer.fetches == 1))
+    issuer.gate = None
+    assert asyncio.run(keys.get("k1")).kid == "k1"
+    gate.set()
+    earlier.run_until_complete(hanging)
+    earlier.close()
 
 
 def test_get_when_an_earlier_loop_was_closed_then_loads_again(
