@@ -295,7 +295,7 @@ async def test_verify_when_the_header_cannot_be_good_then_nothing_is_fetched(
         {"jku": "x"},
     ]
     for change in wrong:
-        head = base64.urlsafe_b64encode(json.dumps({**good, name: value}).encode()).rstrip(b"=").decode()
+        head = base64.urlsafe_b64encode(json.dumps({**good, **change}).encode()).rstrip(b"=").decode()
         with pytest.raises(TokenInvalid):
             await verifier.verify(head + issuer.token()[issuer.token().index(".") :])
     assert issuer.fetches == 0
