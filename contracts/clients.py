@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import structlog
@@ -21,7 +21,11 @@ from chassis.context import KeyKind
 from chassis.errors import AppError, DeadlineExceeded, Kind, Unauthenticated, Unavailable
 from chassis.rpc import Channel
 from contracts.gen.internal.orgs.v1 import clients_pb2
-from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceAsyncStub, ClientServiceStub
+from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceStub
+
+if TYPE_CHECKING:
+    # Generated for the type checker only; it does not exist at run time.
+    from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceAsyncStub
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""The registry of clients (tenants) and their API keys."""

@@ -1,0 +1,1 @@
+"""The public gRPC face of administration, `auth.v1.AdminService`."""

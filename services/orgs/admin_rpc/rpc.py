@@ -1,0 +1,169 @@
+"""`auth.v1.AdminService`: the rules of the HTTP face, and `token`'s for what signs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from pydantic import ValidationError
+
+from chassis.context import Access, CallerContext
+from chassis.errors import FieldError, Unauthenticated, UnprocessableRequest
+from chassis.events import AdminKeyUsed
+from chassis.http import RequestModel
+from chassis.outbox import Outbox
+from chassis.paging import DEFAULT_LIMIT, MAX_LIMIT
+from chassis.rpc import Channel, RpcService, forwarded_caller
+from contracts.gen.auth.v1 import admin_pb2
+from contracts.gen.auth.v1.admin_pb2_grpc import AdminServiceServicer, add_AdminServiceServicer_to_server
+from contracts.gen.internal.token.v1 import secrets_pb2
+from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceStub
+from services.orgs.api_keys.routes import RotateApiKeyRequest
+from services.orgs.api_keys.service import ApiKeyService
+from services.orgs.clients.models import Client
+from services.orgs.clients.requests import CreateClientRequest
+from services.orgs.clients.rpc import parse_client_id
+from services.orgs.clients.service import ClientService
+from services.orgs.clients.views import ClientView
+
+if TYPE_CHECKING:
+    from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceAsyncStub
+
+NAME = "auth.v1.AdminService"
+
+ModelT = TypeVar("ModelT", bound=RequestModel)
+
+
+class AdminRpc(AdminServiceServicer):
+    """Administration of clients over gRPC."""
+
+    def __init__(
+        self, clients: ClientService, api_keys: ApiKeyService, outbox: Outbox, token: Channel
+    ) -> None:
+        """Take the rules, the way to `token`, and where uses of the admin key are recorded."""
+        self._clients = clients
+        self._api_keys = api_keys
+        self._outbox = outbox
+        self._secrets = cast("SecretServiceAsyncStub", SecretServiceStub(cast("Any", token)))
+
+    async def CreateClient(  # noqa: N802
+        self,
+        request: admin_pb2.CreateClientRequest,
+        context: Any,  # noqa: ANN401
+    ) -> admin_pb2.CreateClientResponse:
+        """Create a client with its first two keys, shown once."""
+        caller = await self._admit("CreateClient")
+        created = await self._clients.create(caller, _parse(CreateClientRequest, request))
+        return admin_pb2.CreateClientResponse(
+            client=_encode(created.client),
+            api_key=created.secret_key.raw,
+            publishable_key=created.publishable_key.raw,
+        )
+
+    async def ListClients(  # noqa: N802
+        self,
+        request: admin_pb2.ListClientsRequest,
+        context: Any,  # noqa: ANN401
+    ) -> admin_pb2.ListClientsResponse:
+        """List clients, the newest first."""
+        await self._admit("ListClients")
+        limit = request.limit or DEFAULT_LIMIT
+        if not 1 <= limit <= MAX_LIMIT:
+            raise UnprocessableRequest(f"limit: must be 1 to {MAX_LIMIT}")
+        found, following = await self._clients.page(
+            search=None, status=None, limit=limit, cursor=request.cursor or None
+        )
+        return admin_pb2.ListClientsResponse(items=map(_encode, found), next_cursor=following or "")
+
+    async def RotateApiKey(  # noqa: N802
+        self,
+        request: admin_pb2.RotateApiKeyRequest,
+        context: Any,  # noqa: ANN401
+    ) -> admin_pb2.RotateApiKeyResponse:
+        """Replace all secret keys of a client."""
+        caller = await self._admit("RotateApiKey")
+        wanted = _parse(RotateApiKeyRequest, request)
+        grace = timedelta(seconds=wanted.grace_seconds)
+        new = await self._api_keys.rotate(caller, parse_client_id(request.client_id), grace=grace)
+        return admin_pb2.RotateApiKeyResponse(api_key=new.raw)
+
+    async def RotateSecret(  # noqa: N802
+        self,
+        request: admin_pb2.RotateSecretRequest,
+        context: Any,  # noqa: ANN401
+    ) -> admin_pb2.RotateSecretResponse:
+        """Replace the client's JWT secret."""
+        await self._admit("RotateSecret")
+        wanted = secrets_pb2.RotateSecretRequest(client_id=await self._existing(request.client_id))
+        answer = await self._secrets.RotateSecret(wanted)
+        return admin_pb2.RotateSecretResponse(jwt_secret=answer.jwt_secret)
+
+    async def RotateSigningKey(  # noqa: N802
+        self,
+        request: admin_pb2.RotateSigningKeyRequest,
+        context: Any,  # noqa: ANN401
+    ) -> admin_pb2.RotateSigningKeyResponse:
+        """Promote the client's next signing key."""
+        await self._admit("RotateSigningKey")
+        wanted = secrets_pb2.RotateSigningKeyRequest(client_id=await self._existing(request.client_id))
+        answer = await self._secrets.RotateSigningKey(wanted)
+        return admin_pb2.RotateSigningKeyResponse(
+            active_kid=answer.active_kid, next_kid=answer.next_kid, retiring_kid=answer.retiring_kid
+        )
+
+    async def _admit(self, rpc: str) -> CallerContext:
+        """Return the caller when it is an administrator; a use of the break-glass key is recorded first.
+
+        Raises:
+            Unauthenticated: it is none.
+        """
+        caller = forwarded_caller()
+        if caller.access is not Access.ADMIN:
+            raise Unauthenticated
+        if caller.is_break_glass:
+            await self._outbox.append(AdminKeyUsed(method="RPC", path=f"/{NAME}/{rpc}"), caller)
+        return caller
+
+    async def _existing(self, client_id: str) -> str:
+        client = await self._clients.get(parse_client_id(client_id))
+        return str(client.id)
+
+
+def admin_rpc(clients: ClientService, api_keys: ApiKeyService, outbox: Outbox, token: Channel) -> RpcService:
+    """Return the servicer for the process's gRPC face."""
+    return RpcService(NAME, AdminRpc(clients, api_keys, outbox, token), add_AdminServiceServicer_to_server)
+
+
+def _parse(model: type[ModelT], message: Message) -> ModelT:
+    """Read a message by the same rules as a body; what a message leaves empty counts as not sent.
+
+    Raises:
+        UnprocessableRequest: the detail names the first fault, since gRPC errors carry no list.
+    """
+    try:
+        return model.model_validate(MessageToDict(message, preserving_proto_field_name=True))
+    except ValidationError as error:
+        faults = tuple(
+            FieldError(field=".".join(map(str, fault["loc"])), code=fault["type"], detail=fault["msg"])
+            for fault in error.errors()
+        )
+        raise UnprocessableRequest(f"{faults[0].field}: {faults[0].detail}", errors=faults) from None
+
+
+def _encode(client: Client) -> admin_pb2.Client:
+    view = ClientView.of(client)
+    message = admin_pb2.Client(
+        id=str(view.id),
+        name=view.name,
+        slug=view.slug,
+        status=view.status,
+        token_mode=view.token_mode,
+        allowed_origins=view.allowed_origins,
+        webhook_url=view.webhook_url or "",
+    )
+    message.created_at.FromDatetime(view.created_at)
+    message.updated_at.FromDatetime(view.updated_at)
+    message.settings.update(view.settings)
+    return message

@@ -1,0 +1,49 @@
+"""Builds the registry, top to bottom; nothing is constructed elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chassis.app import App
+from chassis.clock import Clock
+from chassis.paging import Cursors
+from chassis.service import Definition, Service
+from contracts.topology import RPC_CALLERS
+from services.orgs.admin_rpc.rpc import admin_rpc
+from services.orgs.api_keys.routes import routes as api_key_routes
+from services.orgs.api_keys.service import ApiKeyService
+from services.orgs.api_keys.usage import KeyUsage
+from services.orgs.clients.routes import routes as client_routes
+from services.orgs.clients.rpc import client_rpc
+from services.orgs.clients.service import ClientService
+from services.orgs.config import OrgsSettings
+from services.orgs.tables import Base
+
+
+def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
+    """Return the process."""
+    service = Service(settings, clock)
+    db, outbox, bus = service.db, service.outbox, service.bus
+    cursors = Cursors(service.sealer)
+    token = service.channel("token", settings.token_grpc)
+
+    usage = KeyUsage(db, service.clock)
+    api_keys = ApiKeyService(db, outbox, bus, cursors, usage, service.clock)
+    clients = ClientService(
+        db, outbox, bus, cursors, service.clock, default_token_mode=settings.default_token_mode
+    )
+    return service.app(
+        routes=[client_routes(clients), api_key_routes(api_keys)],
+        rpc=[client_rpc(clients, api_keys), admin_rpc(clients, api_keys, outbox, token)],
+        callers=RPC_CALLERS,
+        jobs={"key usage": usage.run},
+        resources=[usage],
+    )
+
+
+DEFINITION = Definition(
+    settings=OrgsSettings,
+    build=build,
+    tables=Base.metadata,
+    migrations=Path(__file__).parent / "migrations",
+)

@@ -1,0 +1,81 @@
+"""What every other process asks of clients: `internal.orgs.v1.ClientService`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from chassis.rpc import RpcService
+from contracts.gen.internal.orgs.v1 import clients_pb2
+from contracts.gen.internal.orgs.v1.clients_pb2_grpc import (
+    ClientServiceServicer,
+    add_ClientServiceServicer_to_server,
+)
+from services.orgs.api_keys.service import ApiKeyService
+from services.orgs.clients.models import Client
+from services.orgs.clients.service import ClientService
+from services.orgs.errors import ClientNotFound
+
+NAME = "internal.orgs.v1.ClientService"
+
+
+class ClientRpc(ClientServiceServicer):
+    """Answers clients whole, settings with their secrets: for the platform's own processes only."""
+
+    def __init__(self, clients: ClientService, api_keys: ApiKeyService) -> None:
+        """Take the rules."""
+        self._clients = clients
+        self._api_keys = api_keys
+
+    async def ResolveApiKey(  # noqa: N802 - the RPC's name
+        self,
+        request: clients_pb2.ResolveApiKeyRequest,
+        context: Any,  # noqa: ANN401 - gRPC's own; the interceptor has used it
+    ) -> clients_pb2.ResolveApiKeyResponse:
+        """Answer what a live key stands for, also when its client is suspended: the status says so."""
+        found = await self._api_keys.resolve(request.key_sha256)
+        return clients_pb2.ResolveApiKeyResponse(
+            client=_encode(found.client),
+            key_id=str(found.id),
+            kind=found.kind,
+            expires_at=int(found.expires_at.timestamp()) if found.expires_at else 0,
+        )
+
+    async def GetClient(  # noqa: N802 - the RPC's name
+        self,
+        request: clients_pb2.GetClientRequest,
+        context: Any,  # noqa: ANN401 - gRPC's own; the interceptor has used it
+    ) -> clients_pb2.Client:
+        """Answer a client by its id."""
+        return _encode(await self._clients.get(parse_client_id(request.client_id)))
+
+
+def client_rpc(clients: ClientService, api_keys: ApiKeyService) -> RpcService:
+    """Return the servicer for the process's gRPC face."""
+    return RpcService(NAME, ClientRpc(clients, api_keys), add_ClientServiceServicer_to_server)
+
+
+def parse_client_id(text: str) -> UUID:
+    """Return the id that a message names.
+
+    Raises:
+        ClientNotFound: the text is no id, so nobody has it.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ClientNotFound from None
+
+
+def _encode(client: Client) -> clients_pb2.Client:
+    return clients_pb2.Client(
+        id=str(client.id),
+        name=client.name,
+        slug=client.slug,
+        status=client.status,
+        token_mode=client.token_mode,
+        allowed_origins=client.allowed_origins,
+        settings_json=json.dumps(dict(client.settings), ensure_ascii=False, separators=(",", ":")),
+        cell=client.cell,
+    )

@@ -1,0 +1,221 @@
+"""The rules of clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic_core import PydanticCustomError
+
+from chassis.bus import Bus
+from chassis.clock import Clock
+from chassis.context import CallerContext, KeyKind
+from chassis.database import Database, Tx
+from chassis.errors import FieldError, UnprocessableRequest
+from chassis.ids import new_id
+from chassis.outbox import Outbox
+from chassis.paging import Cursors
+from contracts import events
+from contracts.clients import INVALIDATE, TokenMode
+from services.orgs.api_keys import store as key_store
+from services.orgs.api_keys.models import NewApiKey, draw_key
+from services.orgs.clients import store
+from services.orgs.clients.documents import MASK, check_size, masked_for_audit, merge
+from services.orgs.clients.models import DEFAULT_CELL, Client, ClientStatus
+from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
+from services.orgs.clients.slugs import distinct, slug_from
+from services.orgs.errors import ClientNotFound, SlugTaken, TokenModeDowngrade
+
+_FIRST_KEY_NAME = "default"
+_SLUG_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedClient:
+    """A new client and its first two keys."""
+
+    client: Client
+    secret_key: NewApiKey
+    publishable_key: NewApiKey
+
+
+class ClientService:
+    """Creates, changes, lists and finds clients. Whether the caller may is checked by the faces."""
+
+    def __init__(
+        self,
+        db: Database,
+        outbox: Outbox,
+        bus: Bus,
+        cursors: Cursors,
+        clock: Clock,
+        *,
+        default_token_mode: TokenMode,
+    ) -> None:
+        """Take the parts, and the token mode of clients that choose none."""
+        self._db = db
+        self._outbox = outbox
+        self._bus = bus
+        self._cursors = cursors
+        self._clock = clock
+        self._default_token_mode = default_token_mode
+
+    async def create(self, caller: CallerContext, wanted: CreateClientRequest) -> CreatedClient:
+        """Create a client with one secret and one publishable key.
+
+        Raises:
+            SlugTaken: another client has the slug that was asked for; a derived one is made distinct.
+        """
+        now = self._clock.now()
+        client = Client(
+            id=new_id(),
+            name=wanted.name,
+            slug=wanted.slug or slug_from(wanted.name),
+            status=ClientStatus.ACTIVE,
+            token_mode=wanted.token_mode or self._default_token_mode,
+            allowed_origins=tuple(wanted.allowed_origins),
+            webhook_url=wanted.webhook_url,
+            settings=merge({}, wanted.settings),
+            cell=DEFAULT_CELL,
+            created_at=now,
+            updated_at=now,
+        )
+        secret = draw_key(client.id, KeyKind.SECRET, _FIRST_KEY_NAME, now)
+        publishable = draw_key(client.id, KeyKind.PUBLISHABLE, _FIRST_KEY_NAME, now)
+        async with self._db.platform() as tx:
+            client = await self._insert(tx, client, is_slug_chosen=wanted.slug is not None)
+            created = events.ClientCreated(target_id=client.id, after=_for_audit(client))
+            await self._outbox.emit(tx, created, caller, client_id=client.id)
+            for key in (secret, publishable):
+                await key_store.insert(tx, key)
+                added = events.ApiKeyCreated(target_id=key.key.id, kind=key.key.kind, prefix=key.key.prefix)
+                await self._outbox.emit(tx, added, caller, client_id=client.id)
+        # Someone may have asked for it a moment ago and remember that there is none.
+        await self._bus.tell(INVALIDATE, str(client.id))
+        return CreatedClient(client, secret, publishable)
+
+    async def get(self, client_id: UUID) -> Client:
+        """Return a client.
+
+        Raises:
+            ClientNotFound: there is none.
+        """
+        async with self._db.platform() as tx:
+            client = await store.find(tx, client_id)
+        if client is None:
+            raise ClientNotFound
+        return client
+
+    async def page(
+        self, *, search: str | None, status: ClientStatus | None, limit: int, cursor: str | None
+    ) -> tuple[list[Client], str | None]:
+        """Return one page of clients, the newest first, and the cursor of the next.
+
+        Raises:
+            InvalidCursor: the cursor is not one of this list with these filters.
+        """
+        scope = f"clients|{status or ''}|{search or ''}"
+        before = UUID(str(self._cursors.read(cursor, scope)[0])) if cursor else None
+        async with self._db.platform() as tx:
+            found = await store.page(tx, search=search, status=status, before=before, limit=limit + 1)
+        shown = found[:limit]
+        more = len(found) > limit
+        return shown, self._cursors.make([str(shown[-1].id)], scope) if more else None
+
+    async def update(self, caller: CallerContext, client_id: UUID, changes: UpdateClientRequest) -> Client:
+        """Change a client and tell everyone who remembers it; changes that change nothing leave no event.
+
+        Raises:
+            ClientNotFound: there is none.
+            TokenModeDowngrade: back to a shared secret, without saying so.
+            UnprocessableRequest: the merged settings are too large.
+        """
+        async with self._db.platform() as tx:
+            before = await store.lock(tx, client_id)
+            if before is None:
+                raise ClientNotFound
+            after = _changed(before, changes)
+            if after == before:
+                return before
+            after = replace(after, updated_at=self._clock.now())
+            await store.update(tx, after)
+            shown_before, shown_after = _difference(before, after)
+            event = events.ClientUpdated(target_id=client_id, before=shown_before, after=shown_after)
+            await self._outbox.emit(tx, event, caller, client_id=client_id)
+        await self._bus.tell(INVALIDATE, str(client_id))
+        return after
+
+    async def _insert(self, tx: Tx, client: Client, *, is_slug_chosen: bool) -> Client:
+        wanted = client.slug
+        for _ in range(_SLUG_ATTEMPTS):
+            if await store.insert(tx, client):
+                return client
+            if is_slug_chosen:
+                break
+            client = replace(client, slug=distinct(wanted))
+        raise SlugTaken
+
+
+def _changed(client: Client, changes: UpdateClientRequest) -> Client:
+    """Apply the members that were sent, and only those."""
+    sent = changes.model_fields_set
+    token_mode = changes.token_mode if "token_mode" in sent else client.token_mode
+    if _is_downgrade(client.token_mode, token_mode) and not changes.allow_token_mode_downgrade:
+        raise TokenModeDowngrade
+    return replace(
+        client,
+        name=changes.name if "name" in sent else client.name,
+        allowed_origins=tuple(changes.allowed_origins)
+        if "allowed_origins" in sent
+        else client.allowed_origins,
+        webhook_url=changes.webhook_url if "webhook_url" in sent else client.webhook_url,
+        settings=_merged(client, changes) if "settings" in sent else client.settings,
+        status=changes.status if "status" in sent else client.status,
+        token_mode=token_mode,
+    )
+
+
+def _is_downgrade(present: TokenMode, wanted: TokenMode) -> bool:
+    return wanted is TokenMode.HS256 and present is not TokenMode.HS256
+
+
+def _merged(client: Client, changes: UpdateClientRequest) -> dict[str, Any]:
+    merged = merge(client.settings, changes.settings)
+    try:
+        check_size(merged)
+    except PydanticCustomError as error:
+        fault = FieldError(field="settings", code=error.type, detail=error.message())
+        raise UnprocessableRequest(errors=(fault,)) from None
+    return merged
+
+
+def _for_audit(client: Client) -> dict[str, Any]:
+    url = urlsplit(client.webhook_url) if client.webhook_url else None
+    return {
+        "name": client.name,
+        "slug": client.slug,
+        "status": client.status,
+        "token_mode": client.token_mode,
+        "allowed_origins": list(client.allowed_origins),
+        # The path of a webhook is often all that protects it.
+        "webhook_url": f"{url.scheme}://{url.netloc}/{MASK}" if url else None,
+        "settings": masked_for_audit(client.settings),
+    }
+
+
+def _difference(before: Client, after: Client) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both states of what changed, masked; a changed secret appears masked on both sides."""
+    names = [name for name in _for_audit(before) if getattr(before, name) != getattr(after, name)]
+    shown = []
+    for client, other in ((before, after), (after, before)):
+        members = {name: _for_audit(client)[name] for name in names}
+        if "settings" in members:
+            members["settings"] = {
+                name: value
+                for name, value in members["settings"].items()
+                if client.settings[name] != other.settings.get(name)
+            }
+        shown.append(members)
+    return shown[0], shown[1]
