@@ -8,6 +8,7 @@ nobody.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -25,6 +26,7 @@ from chassis.events import Event
 log = structlog.get_logger()
 
 _FETCH_SECONDS = 2.0
+_GATHER_SECONDS = 0.02
 _BACKOFF_SECONDS = 1.0
 _ACK_WAIT_SECONDS = 30.0
 _MAX_DELIVERIES = 5
@@ -39,9 +41,21 @@ class Consumer:
     """One durable pull consumer; processes of one service share it."""
 
     def __init__(
-        self, bus: Bus, db: Database, handler: Handler, *, name: str, subject: str, max_batch: int = 500
+        self,
+        bus: Bus,
+        db: Database,
+        handler: Handler,
+        *,
+        name: str,
+        subject: str,
+        max_batch: int = 500,
+        retry_delay: float = 1.0,
     ) -> None:
-        """Name the durable and its one filter subject (older servers ignore several)."""
+        """Name the durable and its one filter subject (older servers ignore several).
+
+        A failed event is tried again after `retry_delay` seconds, then twice that, and so on.
+        """
+        self._retry_delay = retry_delay
         self._bus = bus
         self._db = db
         self._handler = handler
@@ -76,7 +90,7 @@ class Consumer:
         try:
             while True:
                 try:
-                    messages = await subscription.fetch(self._max_batch, timeout=_FETCH_SECONDS)
+                    messages = await self._fetch(subscription)
                 except TimeoutError:
                     await self._bus.check()
                     continue
@@ -85,13 +99,30 @@ class Consumer:
             if self._bus.client.is_connected:
                 await subscription.unsubscribe()
 
+    async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+        """Wait for one message, then briefly for those behind it.
+
+        Asked for many at once, the client would hold the first back until all are there or the time is over.
+        """
+        messages = await subscription.fetch(1, timeout=_FETCH_SECONDS)
+        if self._max_batch > 1:
+            with contextlib.suppress(TimeoutError):
+                messages += await subscription.fetch(self._max_batch - 1, timeout=_GATHER_SECONDS)
+        return messages
+
     async def _handle(self, messages: list[Msg]) -> None:
         events: list[tuple[Msg, Event]] = []
         for message in messages:
             try:
-                events.append((message, Event.decode(message.data)))
+                event = Event.decode(message.data)
             except ValueError as error:
                 await self._bury(message, f"unreadable: {error}")
+                continue
+            # NATS holds each service to its own subjects; nobody says in the envelope what another did.
+            if event.subject != message.subject:
+                await self._bury(message, f"says it is {event.subject[:200]}")
+                continue
+            events.append((message, event))
         if not events:
             return
         try:
@@ -117,7 +148,7 @@ class Consumer:
                 if message.metadata.num_delivered >= _MAX_DELIVERIES:
                     await self._bury(message, f"{type(error).__name__}: {error}")
                 else:
-                    await message.nak(delay=message.metadata.num_delivered)
+                    await message.nak(delay=self._retry_delay * message.metadata.num_delivered)
             else:
                 CONSUMED.labels(self._name).inc()
                 await message.ack()

@@ -95,6 +95,11 @@ def security_statements(metadata: MetaData, tenant_role: str, jobs_role: str) ->
     ]
     for table in metadata.sorted_tables:
         statements += _table_security(table, tenant_role, jobs_role)
+    for function in metadata.info.get("jobs_functions", ()):
+        statements += [
+            f'REVOKE ALL ON FUNCTION {function} FROM PUBLIC, "{tenant_role}"',
+            f'GRANT EXECUTE ON FUNCTION {function} TO "{jobs_role}"',
+        ]
     return statements
 
 

@@ -35,6 +35,9 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
 }
 """RPC service → callers it accepts."""
 
+RELAYS: dict[str, frozenset[str]] = {"audit": frozenset({GATEWAY})}
+"""Service → processes without an outbox whose events it publishes for them, beside its own."""
+
 PUBLIC_RPC_OWNERS: dict[str, str] = {
     "auth.v1.AuthService": "identity",
     "auth.v1.TokenService": "token",

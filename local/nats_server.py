@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.topology import RELAYS
 from local.binaries import find_nats
 from local.processes import ManagedProcess
 
@@ -24,8 +25,15 @@ class NatsPermissions:
     @classmethod
     def of_service(cls, service: str) -> "NatsPermissions":
         """A service: its own events and invalidations out; everybody's in, through JetStream consumers."""
+        speaks_for = (service, *sorted(RELAYS.get(service, ())))
         return cls(
-            publish=[f"events.{service}.>", "invalidate.>", "$JS.API.>", "$JS.ACK.>", "_INBOX.>"],
+            publish=[
+                *(f"events.{name}.>" for name in speaks_for),
+                "invalidate.>",
+                "$JS.API.>",
+                "$JS.ACK.>",
+                "_INBOX.>",
+            ],
             subscribe=["events.>", "invalidate.>", "_INBOX.>"],
         )
 
