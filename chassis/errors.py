@@ -32,6 +32,7 @@ class Kind(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
     TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"
@@ -47,6 +48,7 @@ HTTP_STATUS: dict[Kind, HTTPStatus] = {
     Kind.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Kind.CONFLICT: HTTPStatus.CONFLICT,
     Kind.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Kind.UNSUPPORTED: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Kind.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     Kind.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Kind.TIMEOUT: HTTPStatus.GATEWAY_TIMEOUT,
@@ -62,6 +64,7 @@ GRPC_STATUS: dict[Kind, grpc.StatusCode] = {
     Kind.METHOD_NOT_ALLOWED: grpc.StatusCode.UNIMPLEMENTED,
     Kind.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
     Kind.TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.UNSUPPORTED: grpc.StatusCode.INVALID_ARGUMENT,
     Kind.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Kind.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,

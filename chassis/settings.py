@@ -1,8 +1,8 @@
 """Typed settings, read once at start from the environment.
 
 For a service, `<SERVICE>_<NAME>` wins over `<NAME>`, and `<NAME>_FILE` (a mounted secret) stands for any
-`<NAME>`. A value that is not acceptable stops the process with a line that names the variable, what was given and
-what is accepted.
+`<NAME>`. A value that is not acceptable stops the process with a line that names the variable, what was given
+and what is accepted.
 """
 
 from __future__ import annotations
