@@ -1,8 +1,9 @@
 """Tables: a registry per service, and the tables the chassis keeps in every service's database.
 
 What a role may do with a table is declared in its `info`: `{"tenant_role": "SELECT, INSERT", "jobs_role":
-"SELECT"}`. Without it, a table with a `client_id` is open to both roles (row-level security binds the tenant role
-to its tenant) and a table without one to the jobs role only. `chassis.migrations` applies it.
+"SELECT"}`. Without it, a table with a `client_id` is open to both roles (row-level security binds the tenant
+role to its tenant) and a table without one to the jobs role only. The metadata's `info["jobs_functions"]` lists
+functions, with their argument types, that only the jobs role may call. `chassis.migrations` applies both.
 """
 
 from __future__ import annotations
