@@ -3,44 +3,11 @@
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-from contracts.topology import RELAYS
 from local.binaries import find_nats
 from local.processes import ManagedProcess
-
-ADMIN = "admin"
-"""A user without limits, for tests and for looking around."""
-
-
-@dataclass(frozen=True, slots=True)
-class NatsPermissions:
-    """The subjects one user may publish to and subscribe to; nothing else."""
-
-    publish: Sequence[str]
-    subscribe: Sequence[str]
-
-    @classmethod
-    def of_service(cls, service: str) -> "NatsPermissions":
-        """A service: its own events and invalidations out; everybody's in, through JetStream consumers."""
-        speaks_for = (service, *sorted(RELAYS.get(service, ())))
-        return cls(
-            publish=[
-                *(f"events.{name}.>" for name in speaks_for),
-                "invalidate.>",
-                "$JS.API.>",
-                "$JS.ACK.>",
-                "_INBOX.>",
-            ],
-            subscribe=["events.>", "invalidate.>", "_INBOX.>"],
-        )
-
-    @classmethod
-    def of_gateway(cls) -> "NatsPermissions":
-        """The gateway only listens: it may say nothing that a service could take for an event."""
-        return cls(publish=[], subscribe=["invalidate.>", "events.orgs.client_updated", "_INBOX.>"])
 
 
 class NatsServer(ManagedProcess):
@@ -98,17 +65,6 @@ def _configuration(
     port: int, store: Path, passwords: Mapping[str, str], permissions: Mapping[str, NatsPermissions]
 ) -> str:
     """The configuration file; NATS reads JSON."""
-    users: list[dict[str, object]] = []
-    for user, password in passwords.items():
-        entry: dict[str, object] = {"user": user, "password": password}
-        if user != ADMIN:
-            allowed = permissions[user]
-            entry["permissions"] = {
-                # An empty allow list would allow everything.
-                "publish": {"allow": list(allowed.publish)} if allowed.publish else {"deny": [">"]},
-                "subscribe": {"allow": list(allowed.subscribe)},
-            }
-        users.append(entry)
     return json.dumps(
         {
             "host": "127.0.0.1",
@@ -119,7 +75,7 @@ def _configuration(
                 "max_memory_store": 64 * 1024**2,
                 "max_file_store": 4 * 1024**3,
             },
-            "authorization": {"users": users},
+            "authorization": authorization(passwords, permissions),
             "lame_duck_duration": "30s",
         },
         indent=2,

@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.topology import GATEWAY, SERVICES
+from contracts.nats_users import ADMIN, permissions_of_all
+from contracts.topology import SERVICES
 from local.credentials import Credentials
 from local.errors import LocalError
-from local.nats_server import ADMIN, NatsPermissions, NatsServer
+from local.nats_server import NatsServer
 from local.ports import Ports
 from local.postgres_server import PostgresServer, delete_home
 from local.processes import stop_left_behind
@@ -90,8 +91,7 @@ def start_servers(
     if not given.get("REDIS_URL"):
         valkey = ValkeyServer(folder, port=ports.take("valkey"), password=credentials.get("valkey"))
     if not given.get("NATS_URL"):
-        permissions = {service: NatsPermissions.of_service(service) for service in services}
-        permissions[GATEWAY] = NatsPermissions.of_gateway()
+        permissions = permissions_of_all(services)
         users = {user: credentials.get(f"nats {user}") for user in (ADMIN, *permissions)}
         nats = NatsServer(folder, port=ports.take("nats"), passwords=users, permissions=permissions)
     servers = Servers(

@@ -1,0 +1,75 @@
+"""What each process may say and hear on NATS: the one list that local and deployed servers are configured from.
+
+A broken service can then speak in its own name only, and the gateway, which faces the world, in nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from contracts.topology import GATEWAY, RELAYS, SERVICES
+
+ADMIN = "admin"
+"""A user without limits, for operators and tests; no process uses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NatsPermissions:
+    """The subjects one user may publish to and subscribe to; nothing else."""
+
+    publish: Sequence[str]
+    subscribe: Sequence[str]
+
+    @classmethod
+    def of_service(cls, service: str) -> NatsPermissions:
+        """A service: its own events and invalidations out; everybody's in, through JetStream consumers."""
+        speaks_for = (service, *sorted(RELAYS.get(service, ())))
+        return cls(
+            publish=[
+                *(f"events.{name}.>" for name in speaks_for),
+                "invalidate.>",
+                "$JS.API.>",
+                "$JS.ACK.>",
+                "_INBOX.>",
+            ],
+            subscribe=["events.>", "invalidate.>", "_INBOX.>"],
+        )
+
+    @classmethod
+    def of_gateway(cls) -> NatsPermissions:
+        """The gateway only listens: it may say nothing that a service could take for an event."""
+        return cls(publish=[], subscribe=["invalidate.>", "events.orgs.client_updated", "_INBOX.>"])
+
+    def render(self) -> dict[str, object]:
+        """Write the permissions as NATS's configuration has them."""
+        return {
+            # An empty allow list would allow everything.
+            "publish": {"allow": list(self.publish)} if self.publish else {"deny": [">"]},
+            "subscribe": {"allow": list(self.subscribe)},
+        }
+
+
+def permissions_of_all(services: Iterable[str] = SERVICES) -> dict[str, NatsPermissions]:
+    """Return the permissions of the gateway and each of `services`, by user name."""
+    return {GATEWAY: NatsPermissions.of_gateway()} | {
+        service: NatsPermissions.of_service(service) for service in services
+    }
+
+
+def authorization(
+    passwords: Mapping[str, str], permissions: Mapping[str, NatsPermissions]
+) -> dict[str, object]:
+    """Return the `authorization` section of a NATS configuration.
+
+    Args:
+        passwords: of each user, `ADMIN` perhaps among them.
+        permissions: of each user except `ADMIN`; KeyError for a user who has none.
+    """
+    users: list[dict[str, object]] = []
+    for user, password in passwords.items():
+        entry: dict[str, object] = {"user": user, "password": password}
+        if user != ADMIN:
+            entry["permissions"] = permissions[user].render()
+        users.append(entry)
+    return {"users": users}
