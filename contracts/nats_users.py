@@ -1,4 +1,4 @@
-"""What each process may say and hear on NATS: the one list that local and deployed servers are configured from.
+"""What each process may say and hear on NATS: the one list that local and deployed servers are set up from.
 
 A broken service can then speak in its own name only, and the gateway, which faces the world, in nobody's.
 """

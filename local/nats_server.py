@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from contracts.nats_users import NatsPermissions, authorization
 from local.binaries import find_nats
 from local.processes import ManagedProcess
 
