@@ -2,8 +2,8 @@
 
 What a role may do with a table is declared in its `info`: `{"tenant_role": "SELECT, INSERT", "jobs_role":
 "SELECT"}`. Without it, a table with a `client_id` is open to both roles (row-level security binds the tenant
-role to its tenant) and a table without one to the jobs role only. The metadata's `info["jobs_functions"]` lists
-functions, with their argument types, that only the jobs role may call. `chassis.migrations` applies both.
+role to its tenant) and a table without one to the jobs role only. The metadata's `info["jobs_functions"]`
+lists functions, with their argument types, that only the jobs role may call. `chassis.migrations` applies it.
 """
 
 from __future__ import annotations
