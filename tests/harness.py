@@ -141,7 +141,9 @@ class System:
             ports={name: _free_port() for name in SERVICES},
         )
         await asyncio.to_thread(provision, servers.postgres_url, described(system.environment))
-        await asyncio.gather(*(system.migrate(name) for name in definitions))
+        for name in definitions:
+            # One after the other: Alembic's environment is global to a process.
+            await system.migrate(name)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(system._listening())
             for name in definitions:
