@@ -1,0 +1,1 @@
+"""Sessions, refresh families, access tokens, their keys and revocations."""

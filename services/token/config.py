@@ -1,0 +1,59 @@
+"""Settings of sessions and tokens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from chassis.settings import Duration, ServiceSettings, parse_duration
+from contracts.session import CookieSettings
+
+
+def _none_or_duration(value: object) -> object:
+    return None if value == "none" else parse_duration(value)
+
+
+OptionalDuration = Annotated[timedelta | None, BeforeValidator(_none_or_duration)]
+
+
+class TokenSettings(CookieSettings, ServiceSettings):
+    """What `token` is told beside what every service is."""
+
+    service: ClassVar[str] = "token"
+
+    orgs_grpc: str = Field(
+        "localhost:9090", description="gRPC address of `orgs`, comma separated for several."
+    )
+    jwt_access_ttl: Duration = Field(
+        timedelta(minutes=15), description="Life of an access token, from 5s to 24h."
+    )
+    jwt_refresh_ttl: Duration = Field(timedelta(hours=168), description="Life of a refresh token.")
+    refresh_reuse_grace: Duration = Field(
+        timedelta(seconds=10),
+        description="How long a used refresh token still gets its unused successor (two tabs at once).",
+    )
+    session_idle_ttl: OptionalDuration = Field(
+        None, description="A session unused for this long ends; `none` leaves it to JWT_REFRESH_TTL."
+    )
+    session_absolute_ttl: Duration = Field(
+        timedelta(days=90), description="A session this old ends, used or not."
+    )
+
+    @model_validator(mode="after")
+    def _check_lives(self) -> Self:
+        if not timedelta(seconds=5) <= self.jwt_access_ttl <= timedelta(hours=24):
+            raise ValueError(f"JWT_ACCESS_TTL was given {self.jwt_access_ttl}: accepted is 5s to 24h")
+        lives = [
+            self.jwt_refresh_ttl,
+            self.session_absolute_ttl,
+            self.session_idle_ttl or self.jwt_refresh_ttl,
+        ]
+        if min(lives) < timedelta(seconds=5):
+            raise ValueError(
+                "JWT_REFRESH_TTL, SESSION_IDLE_TTL and SESSION_ABSOLUTE_TTL must each be at least 5s"
+            )
+        if not timedelta(0) <= self.refresh_reuse_grace <= timedelta(minutes=5):
+            raise ValueError("REFRESH_REUSE_GRACE accepts 0s to 5m")
+        return self

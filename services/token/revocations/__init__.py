@@ -1,0 +1,1 @@
+"""Revocations: what kills access tokens before their time, and the news of it."""

@@ -1,0 +1,59 @@
+"""Revoking: the record in the transaction that revokes, the news to every process before the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from authservice_validator import RevocationKind
+
+from chassis.bus import Bus
+from chassis.database import Tx
+from services.token.revocations import store
+from services.token.revocations.models import Revocation
+
+INVALIDATE = "invalidate.revocations"
+"""Plain subject without text: there is news in the table."""
+
+# A token is accepted for up to a minute past its end by a validator whose clock is late.
+_LEEWAY = timedelta(seconds=60)
+
+
+class Revocations:
+    """Writes revocations. Who calls `record` must call `announce` after the commit and before answering."""
+
+    def __init__(self, bus: Bus, access_ttl: timedelta) -> None:
+        """Take the bus, and how long a token may live at most."""
+        self._bus = bus
+        self._access_ttl = access_ttl
+
+    async def sessions(self, tx: Tx, client_id: UUID, session_ids: Iterable[UUID], now: datetime) -> None:
+        """Kill every token of sessions that have ended, also one that is being signed at this moment."""
+        expires_at = now + self._access_ttl + _LEEWAY
+        # A session id never comes back, so its tokens are dead whenever they were issued.
+        found = [
+            Revocation(client_id, RevocationKind.SESSION, str(session_id), expires_at, expires_at)
+            for session_id in session_ids
+        ]
+        if found:
+            await store.insert(tx, found)
+
+    async def user(self, tx: Tx, client_id: UUID, user_id: str, now: datetime) -> None:
+        """Kill a user's tokens up to now.
+
+        The caller also ends the sessions, which covers the present second: a user who is let in again
+        within it must not get a token that is dead from birth, since `iat` counts whole seconds.
+        """
+        expires_at = now + self._access_ttl + _LEEWAY
+        before = now - timedelta(seconds=1)
+        await store.insert(tx, [Revocation(client_id, RevocationKind.USER, user_id, before, expires_at)])
+
+    async def key(self, tx: Tx, client_id: UUID, kid: str, now: datetime) -> None:
+        """Kill every token that a key or secret has signed or will sign."""
+        expires_at = now + self._access_ttl + _LEEWAY
+        await store.insert(tx, [Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)])
+
+    async def announce(self) -> None:
+        """Tell every process that there is news; without NATS they find it by polling."""
+        await self._bus.tell(INVALIDATE, "")

@@ -1,0 +1,145 @@
+"""The tables of sessions, their refresh tokens and the copy of their users, and the slice's values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field
+
+from contracts.gen.internal.identity.v1 import users_pb2
+from services.token.tables import Base
+
+
+class UserRow(Base, table=True):
+    """A user as `identity` last told: `message` is an encoded `internal.identity.v1.User` of that version."""
+
+    __tablename__ = "users"
+    __table_args__ = (PrimaryKeyConstraint("client_id", "user_id"),)
+
+    client_id: UUID = Field()
+    user_id: UUID = Field()
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    status: str = Field(sa_column=Column(Text, nullable=False))
+    message: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class SessionRow(Base, table=True):
+    """A session: from a login until it is ended, unused for too long (`expires_at`), or too old.
+
+    No index on the times: they move with each refresh, and would cost each one an index entry.
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_client_id_user_id_id", "client_id", "user_id", "id"),)
+
+    id: UUID = Field(primary_key=True)
+    client_id: UUID = Field(nullable=False)
+    user_id: UUID = Field(nullable=False)
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    last_used_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    absolute_expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    ended_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+    end_reason: str | None = Field(sa_column=Column(Text))
+    ip: str = Field(sa_column=Column(Text, nullable=False))
+    user_agent: str = Field(sa_column=Column(Text, nullable=False))
+    amr: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    acr: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class RefreshTokenRow(Base, table=True):
+    """A refresh token by its SHA-256; a used one keeps its successor's hash and seed."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__: ClassVar[Any] = (Index("ix_refresh_tokens_session_id", "session_id"),)
+
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    client_id: UUID = Field(nullable=False)
+    session_id: UUID = Field(sa_column=Column(ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    used_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+    seed: bytes | None = Field(sa_column=Column(LargeBinary))
+    successor_hash: bytes | None = Field(sa_column=Column(LargeBinary))
+
+
+class EndReason(StrEnum):
+    """Why a session ended before its time; `EndSessions` may give others."""
+
+    LOGOUT = "logout"
+    USER_REVOKED = "user_revoked"
+    USER_NOT_ACTIVE = "user_not_active"
+    TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - a reason, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as listed."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that is to be opened."""
+
+    id: UUID
+    user_id: UUID
+    created_at: datetime
+    expires_at: datetime
+    absolute_expires_at: datetime
+    ip: str
+    user_agent: str
+    amr: tuple[str, ...]
+    acr: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session that may have an access token now, with its user as last heard of."""
+
+    id: UUID
+    user_id: UUID
+    created_at: datetime
+    expires_at: datetime
+    amr: tuple[str, ...]
+    acr: str
+    user: users_pb2.User
+
+
+@dataclass(frozen=True, slots=True)
+class UsedToken:
+    """A presented refresh token that had been used before."""
+
+    session_id: UUID
+    used_at: datetime
+    seed: bytes
+    successor_used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that was ended just now."""
+
+    id: UUID
+    user_id: UUID

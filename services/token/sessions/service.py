@@ -1,0 +1,293 @@
+"""The rules of sessions: opening, refreshing, ending. Knows no HTTP and no SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from prometheus_client import Counter
+
+from chassis.clock import Clock
+from chassis.context import CallerContext
+from chassis.database import Database, Tx
+from chassis.events import Actor, ActorType
+from chassis.ids import new_id
+from chassis.outbox import Outbox
+from contracts import events
+from contracts.clients import Client, ClientDirectory, UnknownClient
+from contracts.gen.internal.identity.v1 import users_pb2
+from contracts.gen.internal.token.v1 import sessions_pb2
+from services.token.config import TokenSettings
+from services.token.errors import InvalidRefreshToken, SessionNotFound, SessionRefused
+from services.token.revocations.service import Revocations
+from services.token.sessions import refresh_tokens, store
+from services.token.sessions.models import EndedSession, EndReason, LiveSession, NewSession, Session
+from services.token.signing.access_tokens import AccessTokens, Subject
+from services.token.signing.algorithms import Signer
+from services.token.signing.keyring import Keyring
+
+OPENED = Counter("sessions_opened_total", "Sessions opened.")
+REFRESHES = Counter("session_refreshes_total", "Refresh tokens presented, by what came of it.", ["outcome"])
+ENDED = Counter("sessions_ended_total", "Sessions ended before their time.", ["reason"])
+
+_MAX_USER_AGENT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """What came of a presented refresh token: a session and its next token, or a refusal."""
+
+    outcome: str
+    session: LiveSession | None = None
+    token: str = ""
+
+
+class SessionService:
+    """Opens, refreshes, lists and ends sessions."""
+
+    def __init__(
+        self,
+        db: Database,
+        outbox: Outbox,
+        clock: Clock,
+        clients: ClientDirectory,
+        keyring: Keyring,
+        access_tokens: AccessTokens,
+        successors: refresh_tokens.Successors,
+        revocations: Revocations,
+        settings: TokenSettings,
+    ) -> None:
+        """Take what a session is made of."""
+        self._db = db
+        self._outbox = outbox
+        self._clock = clock
+        self._clients = clients
+        self._keyring = keyring
+        self._access_tokens = access_tokens
+        self._successors = successors
+        self._revocations = revocations
+        self._refresh_ttl = min(
+            settings.jwt_refresh_ttl, settings.session_idle_ttl or settings.jwt_refresh_ttl
+        )
+        self._absolute_ttl = settings.session_absolute_ttl
+        self._grace = settings.refresh_reuse_grace
+
+    async def open(
+        self, caller: CallerContext, user: users_pb2.User, amr: Sequence[str], acr: str
+    ) -> sessions_pb2.OpenedSession:
+        """Open a session for a user who has just proven who it is; `identity` checked the proof.
+
+        Raises:
+            SessionRefused: the client is not active, or the user is known by now not to be.
+        """
+        client = await self._clients.get(caller.require_client())
+        if not client.is_active:
+            raise SessionRefused
+        # Before anything is stored: a key that cannot be loaded must not leave a session behind.
+        signer = await self._keyring.signer(client)
+        now = self._clock.now()
+        session = self._new_session(caller, UUID(user.id), amr, acr, now)
+        token = refresh_tokens.draw()
+        async with self._db.tenant(client.id) as tx:
+            known = await store.open_session(tx, session, user, refresh_tokens.hash_of(token))
+            if known is None:
+                raise SessionRefused
+            event = events.SessionOpenedEvent(target_id=session.id, user_id=user.id, amr=session.amr)
+            await self._outbox.emit(tx, event, caller, actor=Actor(ActorType.USER, user.id))
+        OPENED.inc()
+        live = LiveSession(
+            session.id, session.user_id, now, session.expires_at, session.amr, session.acr, known
+        )
+        return self._answer(client, signer, live, token, now)
+
+    async def refresh(self, caller: CallerContext, token: str) -> sessions_pb2.OpenedSession:
+        """Exchange a refresh token for its successor and a new access token.
+
+        The token is used by this. Presented again within the grace, while its successor is unused, it gets
+        the same successor once more; later its session dies, which is on record before the refusal is
+        answered.
+
+        Raises:
+            InvalidRefreshToken: it opens nothing. The reason is never said.
+        """
+        client = await self._active_client(caller.require_client())
+        if client is None or not refresh_tokens.is_well_formed(token):
+            REFRESHES.labels("refused").inc()
+            raise InvalidRefreshToken
+        signer = await self._keyring.signer(client)
+        now = self._clock.now()
+        seed = self._successors.new_seed()
+        successor = self._successors.successor(token, seed)
+        async with self._db.tenant(client.id) as tx:
+            session = await store.rotate(
+                tx,
+                refresh_tokens.hash_of(token),
+                seed,
+                refresh_tokens.hash_of(successor),
+                now,
+                now + self._refresh_ttl,
+            )
+            if session is not None:
+                presented = _Presented("rotated", session, successor)
+                event = events.SessionRefreshed(target_id=session.id, user_id=str(session.user_id))
+                await self._outbox.emit(tx, event, caller, actor=_user(session.user_id))
+            else:
+                presented = await self._presented_again(tx, caller, client.id, token, now)
+        REFRESHES.labels(presented.outcome).inc()
+        if presented.outcome == "reused":
+            await self._revocations.announce()
+        if presented.session is None:
+            raise InvalidRefreshToken
+        return self._answer(client, signer, presented.session, presented.token, now)
+
+    async def end_of_token(self, caller: CallerContext, token: str) -> None:
+        """End the session of a refresh token, quietly also when there is none: a logout always succeeds."""
+        if not refresh_tokens.is_well_formed(token):
+            return
+        now = self._clock.now()
+        async with self._db.tenant(caller.require_client()) as tx:
+            session_id = await store.session_of_token(tx, refresh_tokens.hash_of(token))
+            if session_id is None:
+                return
+            ended = await store.end_session(tx, session_id, EndReason.LOGOUT, now)
+            await self._record_ended(tx, caller, [ended] if ended else [], EndReason.LOGOUT, now)
+        # Also when another request ended it: its news may not have been told yet.
+        await self._revocations.announce()
+
+    async def end_one(self, caller: CallerContext, session_id: UUID) -> None:
+        """End one session of the calling user.
+
+        Raises:
+            SessionNotFound: the user has no such live session.
+        """
+        now = self._clock.now()
+        async with self._db.tenant(caller.require_client()) as tx:
+            ended = await store.end_session(
+                tx, session_id, EndReason.USER_REVOKED, now, user_id=caller.require_user()
+            )
+            if ended is None:
+                raise SessionNotFound
+            await self._record_ended(tx, caller, [ended], EndReason.USER_REVOKED, now)
+        await self._revocations.announce()
+
+    async def end_all(
+        self, caller: CallerContext, user_id: UUID, reason: str, *, kept: UUID | None = None
+    ) -> int:
+        """End all sessions of a user, or all but one; how many there were."""
+        now = self._clock.now()
+        async with self._db.tenant(caller.require_client()) as tx:
+            ended = await store.end_sessions(tx, user_id, reason, now, kept=kept)
+            await self._record_ended(tx, caller, ended, reason, now)
+        await self._revocations.announce()
+        return len(ended)
+
+    async def put_user(self, caller: CallerContext, user: users_pb2.User) -> None:
+        """Bring the copy of a user up to date; older news changes nothing.
+
+        When the user is not active any more its sessions end and its tokens die in the same transaction.
+        """
+        user_id = UUID(user.id)
+        now = self._clock.now()
+        client_id = caller.require_client()
+        async with self._db.tenant(client_id) as tx:
+            taken = await store.put_user(tx, user_id, user)
+            if not taken or user.status == store.ACTIVE:
+                return
+            ended = await store.end_sessions(tx, user_id, EndReason.USER_NOT_ACTIVE, now)
+            await self._record_ended(tx, caller, ended, EndReason.USER_NOT_ACTIVE, now)
+            await self._revocations.user(tx, client_id, user.id, now)
+        await self._revocations.announce()
+
+    async def list(self, caller: CallerContext, *, before: UUID | None, limit: int) -> list[Session]:
+        """Return the calling user's live sessions, newest first, those opened before the session `before`."""
+        async with self._db.tenant(caller.require_client()) as tx:
+            return await store.list_sessions(
+                tx, caller.require_user(), self._clock.now(), before=before, limit=limit
+            )
+
+    async def _active_client(self, client_id: UUID) -> Client | None:
+        try:
+            client = await self._clients.get(client_id)
+        except UnknownClient:
+            return None
+        return client if client.is_active else None
+
+    async def _presented_again(
+        self, tx: Tx, caller: CallerContext, client_id: UUID, token: str, now: datetime
+    ) -> _Presented:
+        """Decide about a token that was not rotated: within the grace, reused, or nothing at all."""
+        used = await store.used_token(tx, refresh_tokens.hash_of(token), now)
+        if used is None:
+            return _Presented("refused")
+        # By the machines' clocks: where replicas disagree by more than the grace, the grace is what suffers.
+        if now - used.used_at < self._grace and not used.successor_used:
+            session = await store.live_session(tx, used.session_id, now)
+            return _Presented("repeated", session, self._successors.successor(token, used.seed))
+        ended = await store.end_session(tx, used.session_id, EndReason.TOKEN_REUSED, now)
+        if ended is None:
+            return _Presented("refused")
+        event = events.RefreshTokenReuseDetected(target_id=ended.id, user_id=str(ended.user_id))
+        await self._outbox.emit(tx, event, caller)
+        await self._record_ended(tx, caller, [ended], EndReason.TOKEN_REUSED, now)
+        return _Presented("reused")
+
+    async def _record_ended(
+        self, tx: Tx, caller: CallerContext, ended: Sequence[EndedSession], reason: str, now: datetime
+    ) -> None:
+        """Revoke the access tokens of ended sessions and put each end on record, in the same transaction."""
+        client_id = caller.require_client()
+        await self._revocations.sessions(tx, client_id, [session.id for session in ended], now)
+        for session in ended:
+            event = events.SessionRevoked(target_id=session.id, user_id=str(session.user_id), reason=reason)
+            await self._outbox.emit(tx, event, caller)
+        ENDED.labels(_counted(reason)).inc(len(ended))
+
+    def _new_session(
+        self, caller: CallerContext, user_id: UUID, amr: Sequence[str], acr: str, now: datetime
+    ) -> NewSession:
+        absolute = now + self._absolute_ttl
+        return NewSession(
+            id=new_id(),
+            user_id=user_id,
+            created_at=now,
+            expires_at=min(absolute, now + self._refresh_ttl),
+            absolute_expires_at=absolute,
+            ip=caller.ip,
+            user_agent=caller.user_agent[:_MAX_USER_AGENT],
+            amr=tuple(amr),
+            acr=acr,
+        )
+
+    def _answer(
+        self, client: Client, signer: Signer, session: LiveSession, token: str, now: datetime
+    ) -> sessions_pb2.OpenedSession:
+        """Sign the access token and put the answer together; nothing is stored here."""
+        subject = Subject(
+            client_id=client.id,
+            session_id=session.id,
+            session_expires_at=session.expires_at,
+            auth_time=session.created_at,
+            amr=session.amr,
+            acr=session.acr,
+            user=session.user,
+        )
+        access = self._access_tokens.sign(signer, subject, now)
+        return sessions_pb2.OpenedSession(
+            session_id=str(session.id),
+            access_token=access.token,
+            expires_in=access.expires_in,
+            refresh_token=token,
+            refresh_expires_in=max(0, (session.expires_at - now) // timedelta(seconds=1)),
+            user=session.user,
+        )
+
+
+def _user(user_id: UUID) -> Actor:
+    return Actor(ActorType.USER, str(user_id))
+
+
+def _counted(reason: str) -> str:
+    """The reason as a label; other services name their own, and a label needs a small set."""
+    return reason if reason in set(EndReason) or reason == "password_changed" else "other"

@@ -1,0 +1,266 @@
+"""Every statement of the sessions slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Tx
+from contracts.gen.internal.identity.v1 import users_pb2
+from services.token.sessions.models import EndedSession, LiveSession, NewSession, Session, UsedToken
+
+ACTIVE = "active"
+"""The only status of a user that may have sessions."""
+
+
+async def open_session(
+    tx: Tx, session: NewSession, user: users_pb2.User, token_hash: bytes
+) -> users_pb2.User | None:
+    """Open a session of the tenant with its first refresh token, unless the user is known not to be active.
+
+    Takes over the given copy of the user when it is the newer one, and returns the newest. The user's row
+    stays locked to the end of the transaction: `put_user` comes before or after, never in between.
+    """
+    message: bytes | None = await tx.fetchval(
+        """
+        WITH account AS (
+            INSERT INTO users AS u (client_id, user_id, version, status, message)
+            VALUES (current_client(), $1, $2, $3, $4)
+            ON CONFLICT (client_id, user_id) DO UPDATE
+            SET version = greatest(u.version, EXCLUDED.version),
+                status = CASE WHEN EXCLUDED.version >= u.version THEN EXCLUDED.status ELSE u.status END,
+                message = CASE WHEN EXCLUDED.version >= u.version THEN EXCLUDED.message ELSE u.message END
+            RETURNING status, message
+        ), opened AS (
+            INSERT INTO sessions (id, client_id, user_id, created_at, last_used_at, expires_at,
+                                  absolute_expires_at, ip, user_agent, amr, acr)
+            SELECT $5, current_client(), $1, $6, $6, $7, $8, $9, $10, $11, $12
+            FROM account WHERE status = 'active'
+            RETURNING id
+        ), token AS (
+            INSERT INTO refresh_tokens (token_hash, client_id, session_id, created_at, expires_at)
+            SELECT $13, current_client(), id, $6, $7 FROM opened
+        )
+        SELECT message FROM account, opened
+        """,
+        session.user_id,
+        user.version,
+        user.status,
+        user.SerializeToString(),
+        session.id,
+        session.created_at,
+        session.expires_at,
+        session.absolute_expires_at,
+        session.ip,
+        session.user_agent,
+        list(session.amr),
+        session.acr,
+        token_hash,
+    )
+    return None if message is None else users_pb2.User.FromString(message)
+
+
+async def rotate(
+    tx: Tx, token_hash: bytes, seed: bytes, successor_hash: bytes, now: datetime, expires_at: datetime
+) -> LiveSession | None:
+    """Use an unused refresh token: its successor takes its place, and its session is prolonged.
+
+    None when it opens nothing; then nothing has changed but, for the loser of a race, the time of last use.
+    Of any number of transactions that present one token at once, exactly one gets the session: the token's
+    row is the arbiter, because an UPDATE that waited for another looks again whether `used_at` is still
+    null.
+    """
+    row = await tx.fetchrow(
+        """
+        WITH presented AS (
+            SELECT session_id FROM refresh_tokens
+            WHERE token_hash = $1 AND client_id = current_client() AND used_at IS NULL AND expires_at > $4
+        ), live AS (
+            UPDATE sessions AS s SET last_used_at = $4, expires_at = least(s.absolute_expires_at, $5)
+            FROM presented AS p, users AS u
+            WHERE s.id = p.session_id AND s.ended_at IS NULL AND s.expires_at > $4
+              AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
+            RETURNING s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
+        ), used AS (
+            UPDATE refresh_tokens AS t SET used_at = $4, seed = $2, successor_hash = $3
+            FROM live WHERE t.token_hash = $1 AND t.used_at IS NULL
+            RETURNING t.token_hash
+        ), successor AS (
+            INSERT INTO refresh_tokens (token_hash, client_id, session_id, created_at, expires_at)
+            SELECT $3, current_client(), live.id, $4, live.expires_at FROM live, used
+        )
+        SELECT live.* FROM live, used
+        """,
+        token_hash,
+        seed,
+        successor_hash,
+        now,
+        expires_at,
+    )
+    return _live(row)
+
+
+async def used_token(tx: Tx, token_hash: bytes, now: datetime) -> UsedToken | None:
+    """Return what is known of a used refresh token whose session still lives; None when there is no such."""
+    row = await tx.fetchrow(
+        """
+        SELECT t.session_id, t.used_at, t.seed, coalesce(n.used_at IS NOT NULL, true) AS successor_used
+        FROM refresh_tokens AS t
+        JOIN sessions AS s ON s.id = t.session_id
+        LEFT JOIN refresh_tokens AS n ON n.token_hash = t.successor_hash
+        WHERE t.token_hash = $1 AND t.client_id = current_client() AND t.used_at IS NOT NULL
+          AND s.ended_at IS NULL AND s.expires_at > $2
+        """,
+        token_hash,
+        now,
+    )
+    if row is None:
+        return None
+    return UsedToken(row["session_id"], row["used_at"], row["seed"], row["successor_used"])
+
+
+async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession | None:
+    """Return a session of an active user that has neither ended nor expired."""
+    row = await tx.fetchrow(
+        """
+        SELECT s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
+        FROM sessions AS s JOIN users AS u ON u.client_id = s.client_id AND u.user_id = s.user_id
+        WHERE s.id = $1 AND s.client_id = current_client() AND s.ended_at IS NULL AND s.expires_at > $2
+          AND u.status = 'active'
+        """,
+        session_id,
+        now,
+    )
+    return _live(row)
+
+
+async def session_of_token(tx: Tx, token_hash: bytes) -> UUID | None:
+    """Return the session of a refresh token, used or not."""
+    session_id: UUID | None = await tx.fetchval(
+        "SELECT session_id FROM refresh_tokens WHERE token_hash = $1 AND client_id = current_client()",
+        token_hash,
+    )
+    return session_id
+
+
+async def end_session(
+    tx: Tx, session_id: UUID, reason: str, now: datetime, *, user_id: UUID | None = None
+) -> EndedSession | None:
+    """End one live session (of this user, when given); None when there is none, or another was faster."""
+    row = await tx.fetchrow(
+        """
+        UPDATE sessions SET ended_at = $2, end_reason = $3
+        WHERE id = $1 AND client_id = current_client() AND ended_at IS NULL AND expires_at > $2
+          AND ($4::uuid IS NULL OR user_id = $4)
+        RETURNING id, user_id
+        """,
+        session_id,
+        now,
+        reason,
+        user_id,
+    )
+    return EndedSession(row["id"], row["user_id"]) if row else None
+
+
+async def end_sessions(
+    tx: Tx, user_id: UUID, reason: str, now: datetime, *, kept: UUID | None = None
+) -> list[EndedSession]:
+    """End all live sessions of a user, but the one that is kept."""
+    rows = await tx.fetch(
+        """
+        WITH doomed AS (
+            -- In one order, so that two of these never wait for each other.
+            SELECT id FROM sessions
+            WHERE client_id = current_client() AND user_id = $1 AND ended_at IS NULL AND expires_at > $2
+              AND id IS DISTINCT FROM $4
+            ORDER BY id FOR UPDATE
+        )
+        UPDATE sessions AS s SET ended_at = $2, end_reason = $3 FROM doomed WHERE s.id = doomed.id
+        RETURNING s.id, s.user_id
+        """,
+        user_id,
+        now,
+        reason,
+        kept,
+    )
+    return [EndedSession(row["id"], row["user_id"]) for row in rows]
+
+
+async def put_user(tx: Tx, user_id: UUID, user: users_pb2.User) -> bool:
+    """Take over a copy of a user; false, and nothing changed, when a newer one is known."""
+    taken: bool | None = await tx.fetchval(
+        """
+        INSERT INTO users AS u (client_id, user_id, version, status, message)
+        VALUES (current_client(), $1, $2, $3, $4)
+        ON CONFLICT (client_id, user_id) DO UPDATE
+        SET version = EXCLUDED.version, status = EXCLUDED.status, message = EXCLUDED.message
+        WHERE u.version <= EXCLUDED.version
+        RETURNING true
+        """,
+        user_id,
+        user.version,
+        user.status,
+        user.SerializeToString(),
+    )
+    return bool(taken)
+
+
+async def list_sessions(
+    tx: Tx, user_id: UUID, now: datetime, *, before: UUID | None, limit: int
+) -> list[Session]:
+    """Return a user's live sessions, newest first, older than `before`."""
+    rows = await tx.fetch(
+        """
+        SELECT id, created_at, last_used_at, expires_at, ip, user_agent FROM sessions
+        WHERE client_id = current_client() AND user_id = $1 AND ended_at IS NULL AND expires_at > $2
+          AND ($3::uuid IS NULL OR id < $3)
+        ORDER BY id DESC LIMIT $4
+        """,
+        user_id,
+        now,
+        before,
+        limit,
+    )
+    return [Session(**dict(row)) for row in rows]
+
+
+async def prune(tx: Tx, after: UUID, expired_before: datetime, now: datetime, limit: int) -> UUID | None:
+    """Look through the next `limit` sessions by id and delete what is over; the last id, None at the end.
+
+    Deletes sessions that ended or expired before `expired_before`, with their tokens, and of the others the
+    refresh tokens that have expired.
+    """
+    rows = await tx.fetch(
+        "SELECT id, least(expires_at, ended_at) AS over_at FROM sessions WHERE id > $1 ORDER BY id LIMIT $2",
+        after,
+        limit,
+    )
+    over = [row["id"] for row in rows if row["over_at"] < expired_before]
+    await _delete(tx, over, [row["id"] for row in rows if row["over_at"] >= expired_before], now)
+    return rows[-1]["id"] if len(rows) == limit else None
+
+
+async def _delete(tx: Tx, over: Sequence[UUID], going_on: Sequence[UUID], now: datetime) -> None:
+    if over:
+        await tx.execute("DELETE FROM sessions WHERE id = ANY($1)", over)
+    if going_on:
+        await tx.execute(
+            "DELETE FROM refresh_tokens WHERE session_id = ANY($1) AND expires_at < $2", going_on, now
+        )
+
+
+def _live(row: asyncpg.Record | None) -> LiveSession | None:
+    if row is None:
+        return None
+    return LiveSession(
+        id=row["id"],
+        user_id=row["user_id"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        amr=tuple(row["amr"]),
+        acr=row["acr"],
+        user=users_pb2.User.FromString(row["message"]),
+    )

@@ -1,0 +1,1 @@
+"""Signing: what signs a client's access tokens, and its rotation."""

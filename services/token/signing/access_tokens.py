@@ -1,0 +1,74 @@
+"""What an access token says (api.md §4, RFC 9068 §2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from prometheus_client import Counter
+
+from chassis.ids import new_id
+from contracts.gen.internal.identity.v1 import users_pb2
+from services.token.signing.algorithms import Signer
+
+SIGNED = Counter("tokens_signed_total", "Access tokens signed.", ["alg"])
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose token it is: the session, how it was proven, and the user as last heard of.
+
+    A token never outlives `session_expires_at`.
+    """
+
+    client_id: UUID
+    session_id: UUID
+    session_expires_at: datetime
+    auth_time: datetime
+    amr: tuple[str, ...]
+    acr: str
+    user: users_pb2.User
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A signed token; `expires_in` is in seconds."""
+
+    token: str
+    expires_in: int
+
+
+class AccessTokens:
+    """Signs the access tokens of one issuer."""
+
+    def __init__(self, issuer: str, ttl: timedelta) -> None:
+        """Take `iss` and how long a token lives."""
+        self._issuer = issuer
+        self._ttl = int(ttl.total_seconds())
+
+    def sign(self, signer: Signer, subject: Subject, now: datetime) -> AccessToken:
+        """Sign a user's access token."""
+        issued_at = int(now.timestamp())
+        expires_at = min(issued_at + self._ttl, int(subject.session_expires_at.timestamp()))
+        user = subject.user
+        claims: dict[str, object] = {
+            "iss": self._issuer,
+            "sub": user.id,
+            "aud": str(subject.client_id),
+            "exp": expires_at,
+            "iat": issued_at,
+            "nbf": issued_at,
+            "jti": str(new_id()),
+            "sid": str(subject.session_id),
+            "client_id": str(subject.client_id),
+            "token_use": "access",
+            "email": user.email,
+            "role": user.role,
+            "email_verified": user.email_verified,
+            "auth_time": int(subject.auth_time.timestamp()),
+            "amr": subject.amr,
+            "acr": subject.acr,
+        }
+        SIGNED.labels(str(signer.algorithm)).inc()
+        return AccessToken(signer.token(claims), max(0, expires_at - issued_at))

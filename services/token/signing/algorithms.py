@@ -1,0 +1,156 @@
+"""Key pairs and raw signatures of the four token modes; the only place that calls the crypto library.
+
+Signatures are made over the JWS signing input (RFC 7515 §5.1) without a JWT library in between: it would
+cost as much again as an ES256 signature.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from contracts.clients import TokenMode
+
+_RSA_BITS = 2048
+_RSA_EXPONENT = 65537
+_P256_BYTES = 32
+
+Sign = Callable[[bytes], bytes]
+
+
+class Algorithm(StrEnum):
+    """A JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1)."""
+
+    HS256 = "HS256"
+    RS256 = "RS256"
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
+
+
+_OF_MODE = {
+    TokenMode.HS256: Algorithm.HS256,
+    TokenMode.RS256: Algorithm.RS256,
+    TokenMode.ES256: Algorithm.ES256,
+    TokenMode.EDDSA: Algorithm.EDDSA,
+}
+
+
+def algorithm_of(mode: TokenMode) -> Algorithm:
+    """Return the algorithm of a client's token mode."""
+    return _OF_MODE[mode]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A fresh key pair: its name, the public half as JWK (RFC 7517), the private half as PKCS #8 in DER."""
+
+    kid: str
+    public_jwk: dict[str, str]
+    private: bytes
+
+
+def new_kid() -> str:
+    """Return a key id that nobody can guess and no two keys share."""
+    return secrets.token_urlsafe(16)
+
+
+def generate(algorithm: Algorithm) -> KeyPair:
+    """Make a key pair. RSA takes a tenth of a second or more: call it in a thread, outside a transaction."""
+    kid = new_kid()
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+    match algorithm:
+        case Algorithm.RS256:
+            key = rsa.generate_private_key(_RSA_EXPONENT, _RSA_BITS)
+            numbers = key.public_key().public_numbers()
+            members = {"kty": "RSA", "n": _integer(numbers.n), "e": _integer(numbers.e)}
+        case Algorithm.ES256:
+            key = ec.generate_private_key(ec.SECP256R1())
+            point = key.public_key().public_numbers()
+            x, y = _integer(point.x, _P256_BYTES), _integer(point.y, _P256_BYTES)
+            members = {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+        case Algorithm.EDDSA:
+            key = ed25519.Ed25519PrivateKey.generate()
+            raw = key.public_key().public_bytes_raw()
+            members = {"kty": "OKP", "crv": "Ed25519", "x": base64url(raw).decode()}
+        case Algorithm.HS256:
+            raise ValueError("HS256 signs with a secret, not with a key pair")
+        case _:
+            assert_never(algorithm)
+    jwk = {**members, "kid": kid, "use": "sig", "alg": str(algorithm)}
+    return KeyPair(kid, jwk, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A loaded key that signs access tokens; `header` is its base64url JOSE header, made once."""
+
+    kid: str
+    algorithm: Algorithm
+    header: bytes
+    sign: Sign
+
+    def token(self, claims: dict[str, object]) -> str:
+        """Return the claims as a compact JWS."""
+        payload = base64url(json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode())
+        signing_input = self.header + b"." + payload
+        return (signing_input + b"." + base64url(self.sign(signing_input))).decode()
+
+
+def load_signer(algorithm: Algorithm, kid: str, private: bytes) -> Signer:
+    """Load a private key (PKCS #8 in DER), or a secret for HS256; costs more than a signature, so keep it."""
+    header = {"alg": str(algorithm), "typ": "at+jwt", "kid": kid}
+    encoded = base64url(json.dumps(header, separators=(",", ":")).encode())
+    return Signer(kid, algorithm, encoded, _sign_with(algorithm, private))
+
+
+def base64url(raw: bytes) -> bytes:
+    """Encode without padding (RFC 7515 §2)."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _sign_with(algorithm: Algorithm, private: bytes) -> Sign:
+    if algorithm is Algorithm.HS256:
+        return lambda data: hmac.digest(private, data, hashlib.sha256)
+    # What was sealed is what we made: checking the primes again would take longer than making a token.
+    key = load_der_private_key(private, None, unsafe_skip_rsa_key_validation=True)
+    if algorithm is Algorithm.RS256 and isinstance(key, rsa.RSAPrivateKey):
+        scheme, digest = padding.PKCS1v15(), SHA256()
+        return lambda data: key.sign(data, scheme, digest)
+    if algorithm is Algorithm.ES256 and isinstance(key, ec.EllipticCurvePrivateKey):
+        return _es256(key)
+    if algorithm is Algorithm.EDDSA and isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign
+    raise ValueError(f"the stored key is not one for {algorithm}")
+
+
+def _es256(key: ec.EllipticCurvePrivateKey) -> Sign:
+    scheme = ec.ECDSA(SHA256())
+
+    def sign(data: bytes) -> bytes:
+        # JWS wants r and s at their full length, one after the other (RFC 7518 §3.4), not DER.
+        r, s = decode_dss_signature(key.sign(data, scheme))
+        return r.to_bytes(_P256_BYTES, "big") + s.to_bytes(_P256_BYTES, "big")
+
+    return sign
+
+
+def _integer(value: int, length: int | None = None) -> str:
+    size = length or (value.bit_length() + 7) // 8
+    return base64url(value.to_bytes(size, "big")).decode()

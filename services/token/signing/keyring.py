@@ -1,0 +1,152 @@
+"""The keys that sign, loaded once and kept: a signature must never wait for a key to be parsed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from uuid import UUID
+
+import structlog
+
+from chassis.bus import Bus
+from chassis.clock import Clock
+from chassis.database import Database
+from chassis.ids import new_secret
+from chassis.sealing import Sealer
+from contracts.clients import Client
+from services.token.signing import store
+from services.token.signing.algorithms import Algorithm, Signer, algorithm_of, generate, load_signer, new_kid
+from services.token.signing.models import SealedKey
+from services.token.signing.seal_check import SealCheck
+
+log = structlog.get_logger()
+
+INVALIDATE = "invalidate.keys"
+"""Plain subject; the text is the id of the client whose keys changed."""
+
+FRESH_SECONDS = 30.0
+"""For how long a process that heard nothing goes on signing with a key that has been rotated away."""
+
+_MAX_SIGNERS = 20_000
+
+
+class Keyring:
+    """Hands out each client's signer, and makes what a client lacks.
+
+    A key is made outside any transaction and stored by one `INSERT … ON CONFLICT DO NOTHING`, so processes
+    that race end with the same key.
+    """
+
+    def __init__(self, db: Database, sealer: Sealer, bus: Bus, clock: Clock, check: SealCheck) -> None:
+        """Take where keys are stored, what opens them, and the bus that tells of rotations."""
+        self._db = db
+        self._sealer = sealer
+        self._clock = clock
+        self._check = check
+        self._signers: OrderedDict[tuple[UUID, Algorithm], tuple[Signer, float]] = OrderedDict()
+        self._loading: dict[tuple[UUID, Algorithm], asyncio.Task[Signer]] = {}
+        self._generation = 0
+        bus.on(INVALIDATE, self._on_change)
+
+    async def signer(self, client: Client) -> Signer:
+        """Return what signs the client's access tokens now.
+
+        Raises:
+            DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
+        """
+        key = client.id, algorithm_of(client.token_mode)
+        known = self._signers.get(key)
+        if known is not None and time.monotonic() - known[1] < FRESH_SECONDS:
+            return known[0]
+        return await self._load_once(key)
+
+    async def ensure(self, client: Client) -> None:
+        """Make the keys that the client's token mode needs and does not have yet."""
+        await self._make(client.id, algorithm_of(client.token_mode))
+
+    def drop(self, client_id: UUID) -> None:
+        """Forget a client's signers now."""
+        self._generation += 1
+        for algorithm in Algorithm:
+            self._signers.pop((client_id, algorithm), None)
+
+    async def _on_change(self, text: str) -> None:
+        if text:
+            self.drop(UUID(text))
+        else:
+            self._generation += 1
+            self._signers.clear()
+
+    async def _load_once(self, key: tuple[UUID, Algorithm]) -> Signer:
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._load(*key))
+            self._loading[key] = task
+            task.add_done_callback(lambda _: self._loading.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, client_id: UUID, algorithm: Algorithm) -> Signer:
+        await self._check.passes()
+        generation = self._generation
+        stored = await self._stored(client_id, algorithm)
+        if stored is None:
+            make = (
+                self._make_secret(client_id)
+                if algorithm is Algorithm.HS256
+                else self._make_keys(client_id, algorithm)
+            )
+            await make
+            stored = await self._stored(client_id, algorithm)
+        if stored is None:
+            raise LookupError("a client's keys vanished while they were made")
+        signer = load_signer(
+            algorithm, stored.kid, self._sealer.open(stored.sealed, row_of(algorithm, stored.kid))
+        )
+        # What was read before a rotation is used once and not kept.
+        if generation == self._generation:
+            self._signers[client_id, algorithm] = signer, time.monotonic()
+            self._signers.move_to_end((client_id, algorithm))
+            if len(self._signers) > _MAX_SIGNERS:
+                self._signers.popitem(last=False)
+        return signer
+
+    async def _stored(self, client_id: UUID, algorithm: Algorithm) -> SealedKey | None:
+        async with self._db.tenant(client_id) as tx:
+            if algorithm is Algorithm.HS256:
+                return await store.active_secret(tx)
+            return await store.active_key(tx, algorithm)
+
+    async def _make(self, client_id: UUID, algorithm: Algorithm) -> None:
+        await self._check.passes()
+        if algorithm is Algorithm.HS256:
+            await self._make_secret(client_id)
+        else:
+            await self._make_keys(client_id, algorithm)
+
+    async def _make_keys(self, client_id: UUID, algorithm: Algorithm) -> None:
+        async with self._db.tenant(client_id) as tx:
+            missing = await store.missing_keys(tx, algorithm)
+        for status in missing:
+            pair = await asyncio.to_thread(generate, algorithm)
+            sealed = self._sealer.seal(pair.private, row_of(algorithm, pair.kid))
+            async with self._db.tenant(client_id) as tx:
+                made = await store.insert_key(tx, algorithm, status, pair, sealed, self._clock.now())
+            if made:
+                log.info("signing key made", client_id=str(client_id), kid=pair.kid, status=str(status))
+
+    async def _make_secret(self, client_id: UUID) -> None:
+        secret, _ = draw_secret(self._sealer)
+        async with self._db.tenant(client_id) as tx:
+            await store.insert_secret(tx, secret, self._clock.now())
+
+
+def draw_secret(sealer: Sealer) -> tuple[SealedKey, str]:
+    """Draw a JWT secret: sealed for its row, and in the clear. Its UTF-8 bytes are the HMAC key."""
+    kid, secret = new_kid(), new_secret("jwt_")
+    return SealedKey(kid, sealer.seal(secret.encode(), row_of(Algorithm.HS256, kid))), secret
+
+
+def row_of(algorithm: Algorithm, kid: str) -> str:
+    """Return the identity of the row that a sealed key belongs to."""
+    return f"{'jwt_secret' if algorithm is Algorithm.HS256 else 'signing_key'}:{kid}"

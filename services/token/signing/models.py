@@ -1,0 +1,104 @@
+"""The tables of signing keys and JWT secrets, and the slice's values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Column, DateTime, Index, LargeBinary, SmallInteger, Text, text
+from sqlmodel import Field
+
+from services.token.tables import Base
+
+
+class KeyStatus(StrEnum):
+    """Where a signing key stands: published, signing, or published only for the tokens it has signed."""
+
+    NEXT = "next"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+
+
+class SigningKeyRow(Base, table=True):
+    """A client's key pair; the private half is sealed for `signing_key:<kid>`, destroyed on retiring."""
+
+    __tablename__ = "signing_keys"
+    __table_args__: ClassVar[Any] = (
+        CheckConstraint("status IN ('next', 'active', 'retiring')", name="status"),
+        Index(
+            "uq_signing_keys_next", "client_id", "alg", unique=True, postgresql_where=text("status = 'next'")
+        ),
+        Index(
+            "uq_signing_keys_active",
+            "client_id",
+            "alg",
+            unique=True,
+            postgresql_where=text("status = 'active'"),
+        ),
+        Index("ix_signing_keys_client_id", "client_id"),
+    )
+
+    kid: str = Field(sa_column=Column(Text, primary_key=True))
+    client_id: UUID = Field(nullable=False)
+    alg: str = Field(sa_column=Column(Text, nullable=False))
+    status: str = Field(sa_column=Column(Text, nullable=False))
+    public_jwk: str = Field(sa_column=Column(Text, nullable=False))
+    sealed: bytes | None = Field(sa_column=Column(LargeBinary))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    activated_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+    retires_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+
+
+class JwtSecretRow(Base, table=True):
+    """A client's HS256 secret, sealed for `jwt_secret:<kid>`; a revoked one is kept without its value."""
+
+    __tablename__ = "jwt_secrets"
+    __table_args__: ClassVar[Any] = (
+        CheckConstraint("status IN ('active', 'revoked')", name="status"),
+        Index("uq_jwt_secrets_active", "client_id", unique=True, postgresql_where=text("status = 'active'")),
+    )
+
+    kid: str = Field(sa_column=Column(Text, primary_key=True))
+    client_id: UUID = Field(nullable=False)
+    status: str = Field(sa_column=Column(Text, nullable=False))
+    sealed: bytes | None = Field(sa_column=Column(LargeBinary))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    revoked_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+
+
+class SealCheckRow(Base, table=True):
+    """One sealed value that tells at start whether MASTER_KEY opens what this database holds."""
+
+    __tablename__ = "seal_check"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """What signs, as stored: opened by `Keyring` only."""
+
+    kid: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NextKey:
+    """The published key that takes over at the next rotation."""
+
+    kid: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The keys after a rotation, by name."""
+
+    active_kid: str
+    next_kid: str
+    retiring_kid: str | None

@@ -1,0 +1,160 @@
+"""Every statement of the signing slice."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from uuid import UUID
+
+from chassis.database import Tx
+from services.token.signing.algorithms import Algorithm, KeyPair
+from services.token.signing.models import KeyStatus, NextKey, SealedKey
+
+
+async def lock_client(tx: Tx) -> None:
+    """Let one rotation of a client's keys happen at a time; held to the end of the transaction."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended(current_client()::text, 0))")
+
+
+async def active_key(tx: Tx, algorithm: Algorithm) -> SealedKey | None:
+    """Return the key that signs the tenant's tokens."""
+    row = await tx.fetchrow(
+        """
+        SELECT kid, sealed FROM signing_keys
+        WHERE client_id = current_client() AND alg = $1 AND status = 'active'
+        """,
+        str(algorithm),
+    )
+    return SealedKey(row["kid"], row["sealed"]) if row else None
+
+
+async def missing_keys(tx: Tx, algorithm: Algorithm) -> list[KeyStatus]:
+    """Return which of the tenant's active and next keys do not exist yet."""
+    rows = await tx.fetch(
+        "SELECT status FROM signing_keys WHERE client_id = current_client() AND alg = $1", str(algorithm)
+    )
+    found = {row["status"] for row in rows}
+    return [status for status in (KeyStatus.ACTIVE, KeyStatus.NEXT) if status not in found]
+
+
+async def insert_key(
+    tx: Tx, algorithm: Algorithm, status: KeyStatus, pair: KeyPair, sealed: bytes, now: datetime
+) -> bool:
+    """Store a key pair in a place that is free; false when another process was first."""
+    inserted: bool | None = await tx.fetchval(
+        """
+        INSERT INTO signing_keys (kid, client_id, alg, status, public_jwk, sealed, created_at, activated_at)
+        VALUES ($1, current_client(), $2, $3, $4, $5, $6, CASE WHEN $3 = 'active' THEN $6::timestamptz END)
+        ON CONFLICT DO NOTHING RETURNING true
+        """,
+        pair.kid,
+        str(algorithm),
+        str(status),
+        json.dumps(pair.public_jwk, separators=(",", ":")),
+        sealed,
+        now,
+    )
+    return bool(inserted)
+
+
+async def next_key(tx: Tx, algorithm: Algorithm) -> NextKey | None:
+    """Return the published key that is to take over."""
+    row = await tx.fetchrow(
+        """
+        SELECT kid, created_at FROM signing_keys
+        WHERE client_id = current_client() AND alg = $1 AND status = 'next'
+        """,
+        str(algorithm),
+    )
+    return NextKey(row["kid"], row["created_at"]) if row else None
+
+
+async def retire_active(tx: Tx, algorithm: Algorithm, retires_at: datetime) -> str | None:
+    """Stop the active key from signing, destroy its private half, and return its name."""
+    kid: str | None = await tx.fetchval(
+        """
+        UPDATE signing_keys SET status = 'retiring', retires_at = $2, sealed = NULL
+        WHERE client_id = current_client() AND alg = $1 AND status = 'active' RETURNING kid
+        """,
+        str(algorithm),
+        retires_at,
+    )
+    return kid
+
+
+async def activate(tx: Tx, kid: str, now: datetime) -> None:
+    """Make the next key the one that signs."""
+    await tx.execute(
+        """
+        UPDATE signing_keys SET status = 'active', activated_at = $2
+        WHERE client_id = current_client() AND kid = $1
+        """,
+        kid,
+        now,
+    )
+
+
+async def published_jwks(tx: Tx, client_id: UUID | None, now: datetime) -> list[str]:
+    """Return public JWKs of a client, or of all: next, active, and retiring while tokens of theirs live."""
+    rows = await tx.fetch(
+        """
+        SELECT public_jwk FROM signing_keys
+        WHERE ($1::uuid IS NULL OR client_id = $1) AND (status <> 'retiring' OR retires_at > $2)
+        ORDER BY created_at, kid
+        """,
+        client_id,
+        now,
+    )
+    return [row["public_jwk"] for row in rows]
+
+
+async def delete_retired(tx: Tx, now: datetime) -> int:
+    """Forget the retiring keys whose last token has expired; how many."""
+    tag = await tx.execute("DELETE FROM signing_keys WHERE status = 'retiring' AND retires_at <= $1", now)
+    return int(tag.split()[-1])
+
+
+async def active_secret(tx: Tx) -> SealedKey | None:
+    """Return the tenant's HS256 secret."""
+    row = await tx.fetchrow(
+        "SELECT kid, sealed FROM jwt_secrets WHERE client_id = current_client() AND status = 'active'"
+    )
+    return SealedKey(row["kid"], row["sealed"]) if row else None
+
+
+async def insert_secret(tx: Tx, secret: SealedKey, now: datetime) -> bool:
+    """Store a secret when there is none; false when another process was first."""
+    inserted: bool | None = await tx.fetchval(
+        """
+        INSERT INTO jwt_secrets (kid, client_id, status, sealed, created_at)
+        VALUES ($1, current_client(), 'active', $2, $3) ON CONFLICT DO NOTHING RETURNING true
+        """,
+        secret.kid,
+        secret.sealed,
+        now,
+    )
+    return bool(inserted)
+
+
+async def revoke_secret(tx: Tx, now: datetime) -> str | None:
+    """Destroy the tenant's secret and return its name, or None when there was none."""
+    kid: str | None = await tx.fetchval(
+        """
+        UPDATE jwt_secrets SET status = 'revoked', revoked_at = $1, sealed = NULL
+        WHERE client_id = current_client() AND status = 'active' RETURNING kid
+        """,
+        now,
+    )
+    return kid
+
+
+async def delete_revoked_secrets(tx: Tx, before: datetime) -> None:
+    """Forget the names of secrets that were revoked long ago."""
+    await tx.execute("DELETE FROM jwt_secrets WHERE status = 'revoked' AND revoked_at <= $1", before)
+
+
+async def seal_check(tx: Tx, fresh: bytes) -> bytes:
+    """Return the sealed check value; the first process stores `fresh`."""
+    await tx.execute("INSERT INTO seal_check (id, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING", fresh)
+    sealed: bytes = await tx.fetchval("SELECT sealed FROM seal_check WHERE id = 1")
+    return sealed

@@ -1,0 +1,1 @@
+"""Validation: whether an access token is good right now."""
