@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psycopg
@@ -18,8 +18,10 @@ from local.service_process import REPOSITORY, module_of
 _TIMEOUT = 300.0
 
 
-def migrate_all(folder: Path, admin_url: str, env: Mapping[str, str]) -> None:
-    """Create databases and roles, then migrate all services side by side.
+def migrate_all(
+    folder: Path, admin_url: str, env: Mapping[str, str], services: Iterable[str] = SERVICES
+) -> None:
+    """Create databases and roles, then migrate the services side by side.
 
     A service is skipped only when none of the code that migrates it has changed since the last migration from
     this folder, and its database still is at the revision that this led to.
@@ -31,7 +33,7 @@ def migrate_all(folder: Path, admin_url: str, env: Mapping[str, str]) -> None:
         provision(admin_url, described(env))
     except psycopg.Error as error:
         raise LocalError(f"PostgreSQL refused to create databases and roles: {error}") from error
-    stale = [service for service in SERVICES if not _is_current(folder, service, env)]
+    stale = [service for service in services if not _is_current(folder, service, env)]
     runs = {service: _migration(folder, service, env) for service in stale}
     try:
         for run in runs.values():

@@ -137,7 +137,8 @@ class System:
         self.env = {**self._wanted, **made}
         write_private(self.folder / "env", render(self.env))
         self._report("migrating")
-        migrate_all(self.folder, self.servers.postgres_url, self.env)
+        services = [service for service in SERVICES if self._counts[service]]
+        migrate_all(self.folder, self.servers.postgres_url, self.env, services)
         self._report("starting services and gateway")
         for kind, pairs in ports.items():
             for number, (port, grpc_port) in enumerate(pairs, start=1):
