@@ -9,3 +9,7 @@ from chassis.tables import table_registry
 
 class Base(SQLModel, registry=table_registry()):
     """Base class of every table of this service."""
+
+
+# Defined in the migration; it makes partitions of the log, which only the owner of the tables can.
+Base.metadata.info["jobs_functions"] = ["ensure_audit_partition(timestamptz)"]

@@ -1,0 +1,68 @@
+"""Builds the audit service, top to bottom; nothing of it is constructed anywhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chassis.app import App
+from chassis.clock import Clock
+from chassis.consumers import Consumer
+from chassis.paging import Cursors
+from chassis.service import Definition, Service
+from contracts.topology import RPC_CALLERS
+from services.audit.checkpoints.routes import checkpoint_routes
+from services.audit.checkpoints.service import Checkpoints
+from services.audit.config import AuditSettings
+from services.audit.ingest.chain import Chains
+from services.audit.ingest.rpc import ingest_rpc
+from services.audit.ingest.service import CONSUMER, SUBJECT, Ingest
+from services.audit.query.routes import query_routes
+from services.audit.query.service import Query
+from services.audit.tables import Base
+from services.audit.verification.routes import verification_routes
+from services.audit.verification.service import Verification
+
+
+def build(settings: AuditSettings, clock: Clock | None = None) -> App:
+    """Build the process; nothing connects before it starts."""
+    service = Service(settings, clock)
+    chains = Chains(service.sealer)
+    ingest = Ingest(service.db, chains, service.clock, service.bus)
+    consumer = Consumer(
+        service.bus,
+        service.db,
+        ingest.store,
+        name=CONSUMER,
+        subject=SUBJECT,
+        max_batch=settings.audit_batch_size,
+    )
+    checkpoints = Checkpoints(
+        service.db,
+        service.sealer,
+        chains,
+        service.clock,
+        every=settings.audit_checkpoint_events,
+        interval=settings.audit_checkpoint_interval,
+    )
+    query = Query(service.db, Cursors(service.sealer))
+    verification = Verification(service.db, chains, checkpoints, service.clock)
+    return service.app(
+        routes=[
+            query_routes(query),
+            verification_routes(verification, service.outbox),
+            checkpoint_routes(checkpoints),
+        ],
+        rpc=[ingest_rpc(service.outbox, service.clock)],
+        callers=RPC_CALLERS,
+        jobs={
+            "ingest": consumer.run,
+            "partitions": ingest.keep_partitions,
+            "checkpoints": checkpoints.run,
+            "backlog": ingest.watch_backlog,
+        },
+    )
+
+
+DEFINITION = Definition(
+    settings=AuditSettings, build=build, tables=Base.metadata, migrations=Path(__file__).parent / "migrations"
+)

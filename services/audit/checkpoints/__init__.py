@@ -1,0 +1,1 @@
+"""Signed statements of where each chain stood, for verification also outside the service."""

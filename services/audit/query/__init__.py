@@ -1,0 +1,1 @@
+"""Reading the log: filters, newest first."""

@@ -1,0 +1,1 @@
+"""Proving that a chain is as it was written, or naming where it is not."""
