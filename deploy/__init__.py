@@ -1,0 +1,1 @@
+"""How the processes are packed and run: the image, Compose, Kubernetes."""
