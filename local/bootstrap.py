@@ -125,10 +125,15 @@ def main() -> None:
     uv = find_uv(python)
     say("making .venv from uv.lock")
     # --inexact: `make up` must not take away what `make test` has installed.
-    command = [uv, "sync", "--frozen", "--inexact", "--all-extras", "--quiet", "--python", python]
+    # --compile-bytecode: else all processes compile the same files at the same time when they first start.
+    options = ["--frozen", "--inexact", "--all-extras", "--compile-bytecode", "--quiet", "--python", python]
     env = dict(os.environ, UV_PROJECT_ENVIRONMENT=str(VENV), UV_PYTHON_DOWNLOADS="never")
     env.pop("VIRTUAL_ENV", None)
-    run(command + SETS[wanted], "uv could not make .venv from uv.lock (its message is above)", env)
+    run(
+        [uv, "sync"] + options + SETS[wanted],
+        "uv could not make .venv from uv.lock (its message is above)",
+        env,
+    )
     STAMP.write_text(digest(wanted, python))
 
 
