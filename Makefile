@@ -43,13 +43,13 @@ check: dev-env ## Everything CI checks beside the tests: format, lint, types, la
 	@$(VENV)/lint-imports
 	@$(VENV)/buf lint
 	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py --check
-	@$(RUN) -m contracts.merge --check
+	@$(RUN) scripts/merge_contract.py --check
 
 bench: dev-env ## Measure the journeys against their floors (docs/performance.md)
 	@exec $(RUN) -m benchmarks $(ARGS)
 
 contract: dev-env ## Merge the services' OpenAPI documents into gateway/openapi.json
-	@$(RUN) -m contracts.merge
+	@$(RUN) scripts/merge_contract.py
 
 proto: dev-env ## Generate the Python code of proto/
 	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py

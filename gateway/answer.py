@@ -1,0 +1,105 @@
+"""An answer on its way out: what every answer carries, and whether it has begun."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from starlette.types import Message, Send
+
+from chassis.errors import AppError
+from chassis.problems import problem
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+# Hop-by-hop (RFC 9110 §7.6.1), the gateway's own to say, or nobody's business outside.
+_DROPPED = frozenset(
+    {
+        b"connection",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"referrer-policy",
+        b"server",
+        b"strict-transport-security",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+        b"x-content-type-options",
+        b"x-frame-options",
+        b"x-powered-by",
+        b"x-request-id",
+    }
+)
+_DROPPED_PREFIXES = (b"access-control-", b"ratelimit-", b"x-auth-", b"x-caller", b"x-internal-")
+
+
+def security_headers(base_url: str) -> RawHeaders:
+    """Return the headers that every answer has; a browser is bound to HTTPS only where it is used."""
+    headers = [
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-frame-options", b"DENY"),
+    ]
+    if base_url.startswith("https://"):
+        headers.append((b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
+    return headers
+
+
+class Answer:
+    """Wraps `send`. `headers` are added to the answer, whoever makes it."""
+
+    __slots__ = ("_send", "has_begun", "headers", "request_id", "status")
+
+    def __init__(self, send: Send, request_id: str, security: RawHeaders) -> None:
+        """Take the headers that every answer has."""
+        self._send = send
+        self.request_id = request_id
+        self.headers: RawHeaders = [(b"x-request-id", request_id.encode()), *security]
+        self.has_begun = False
+        self.status = 0
+
+    async def begin(self, status: int, headers: RawHeaders) -> None:
+        """Send the head."""
+        self.status = status
+        self.has_begun = True
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self.headers]}
+        )
+
+    async def body(self, part: bytes, *, more: bool = False) -> None:
+        """Send a part of the body, or the last one."""
+        await self._send({"type": "http.response.body", "body": part, "more_body": more})
+
+    async def whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """Send a complete answer."""
+        await self.begin(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.body(body)
+
+    async def send(self, message: Message) -> None:
+        """Be the `send` of an ASGI application."""
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message.get("headers", []) if is_forwarded(pair[0])]
+            await self.begin(message["status"], kept)
+        else:
+            await self._send(message)
+
+    async def refuse(self, error: AppError) -> None:
+        """Answer with a problem document.
+
+        Raises:
+            AppError: the answer has begun; cutting it short is all that can be done.
+        """
+        if self.has_begun:
+            raise error
+        status, headers, body = problem(error, self.request_id)
+        await self.begin(status, headers)
+        await self.body(body)
+
+
+@lru_cache(maxsize=512)
+def is_forwarded(name: bytes) -> bool:
+    """Whether a header of a service's answer goes on to the client."""
+    return name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)

@@ -1,0 +1,174 @@
+"""Who is calling: one resolver per credential class, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from authservice_validator import VerifiedClaims
+
+from chassis.context import Access, CallerContext, KeyKind
+from chassis.errors import Forbidden, Unauthenticated
+from contracts.clients import ApiKey, Client, ClientDirectory, InvalidApiKey
+from contracts.events import CredentialRefused
+from gateway.admin_key import AdminKey, InvalidAdminKey
+from gateway.inbound import Inbound
+from gateway.origins import Origins, Verdict
+from gateway.refusals import AuditQueue
+from gateway.revocations import Revocations
+from gateway.tokens import InvalidToken, Tokens
+
+
+class OriginRefused(Forbidden):
+    """A publishable key was sent by a page of an origin that its client does not allow."""
+
+    code = "origin_not_allowed"
+    detail = "This client does not allow requests from this origin."
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of the caller so far; a refusal on the way keeps what was found before it."""
+
+    client: Client | None = None
+    verdict: Verdict = Verdict.NOT_SENT
+
+
+Resolver = Callable[[Inbound, Known], Awaitable[CallerContext]]
+
+
+class Callers:
+    """Turns credentials into a caller, or refuses them."""
+
+    def __init__(
+        self,
+        directory: ClientDirectory,
+        tokens: Tokens,
+        revocations: Revocations,
+        admin_key: AdminKey,
+        origins: Origins,
+        audit: AuditQueue,
+    ) -> None:
+        """Take what the resolvers ask."""
+        self._directory = directory
+        self._tokens = tokens
+        self._revocations = revocations
+        self._admin_key = admin_key
+        self._origins = origins
+        self._audit = audit
+        self._resolvers: dict[Access, Resolver] = {
+            Access.PUBLIC: self._public,
+            Access.API_KEY: self._api_key,
+            Access.USER: self._user,
+            Access.ADMIN: self._admin,
+        }
+
+    @property
+    def classes(self) -> frozenset[Access]:
+        """The credential classes that can be resolved."""
+        return frozenset(self._resolvers)
+
+    async def resolve(self, access: Access, request: Inbound, known: Known) -> CallerContext:
+        """Return the caller of a request to a route of this class.
+
+        Raises:
+            Unauthenticated: the credential is missing or not good (`InvalidApiKey`, `InvalidToken`, …).
+            Forbidden: a publishable key with an origin that its client does not allow.
+            Unavailable: what is needed to know is away.
+        """
+        known.verdict = self._origins.judge(request.origin, None)
+        try:
+            return await self._resolvers[access](request, known)
+        except (InvalidApiKey, InvalidToken) as error:
+            presented = request.headers.keys() & {b"x-api-key", b"authorization"}
+            if presented:
+                self._audit.record(
+                    CredentialRefused(reason=error.code, method=request.method, path=_shown(request)),
+                    self._anonymous(request, known),
+                )
+            raise
+
+    async def _public(self, request: Inbound, known: Known) -> CallerContext:
+        """Nobody; an API key may narrow the request to its client, and must then be good."""
+        if b"x-api-key" in request.headers:
+            key = await self._key(request, known)
+            return self._context(Access.PUBLIC, request, known, key)
+        return self._anonymous(request, known)
+
+    async def _api_key(self, request: Inbound, known: Known) -> CallerContext:
+        key = await self._key(request, known)
+        return self._context(Access.API_KEY, request, known, key)
+
+    async def _user(self, request: Inbound, known: Known) -> CallerContext:
+        key = await self._key(request, known)
+        token = request.bearer
+        if not token:
+            raise InvalidToken(missing=token is None)
+        self._revocations.require_synced()
+        claims = await self._tokens.verify(token, key.client)
+        return _with_user(self._context(Access.USER, request, known, key), claims)
+
+    async def _admin(self, request: Inbound, known: Known) -> CallerContext:
+        presented = request.text(b"x-admin-key")
+        if presented is None:
+            raise InvalidAdminKey
+        caller = self._anonymous(request, known)
+        await self._admin_key.check(presented, caller, request.method, _shown(request))
+        return self._context(Access.ADMIN, request, known, None)
+
+    async def _key(self, request: Inbound, known: Known) -> ApiKey:
+        raw = request.text(b"x-api-key")
+        if raw is None:
+            raise InvalidApiKey
+        key = await self._directory.resolve_key(raw)
+        known.client = key.client
+        known.verdict = self._origins.judge(request.origin, key.client)
+        if key.kind is KeyKind.PUBLISHABLE and known.verdict is Verdict.REFUSED:
+            raise OriginRefused
+        return key
+
+    def _anonymous(self, request: Inbound, known: Known) -> CallerContext:
+        return self._context(Access.PUBLIC, request, known, None)
+
+    def _context(self, access: Access, request: Inbound, known: Known, key: ApiKey | None) -> CallerContext:
+        return CallerContext(
+            access=access,
+            request_id=request.request_id,
+            ip=request.ip,
+            user_agent=request.user_agent,
+            origin=request.origin if known.verdict is Verdict.EXACT else None,
+            client_id=key.client.id if key else known.client.id if known.client else None,
+            key_id=key.id if key else None,
+            key_kind=key.kind if key else None,
+        )
+
+
+def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
+    """Add what the token says. `dataclasses.replace` would cost as much as the rest of the resolution."""
+    try:
+        user_id = UUID(claims.sub)
+        session_id = UUID(claims.sid) if claims.sid else None
+    except ValueError:
+        raise Unauthenticated from None
+    return CallerContext(
+        access=context.access,
+        request_id=context.request_id,
+        ip=context.ip,
+        user_agent=context.user_agent,
+        origin=context.origin,
+        client_id=context.client_id,
+        key_id=context.key_id,
+        key_kind=context.key_kind,
+        user_id=user_id,
+        session_id=session_id,
+        email=claims.email,
+        role=claims.role,
+        auth_time=claims.auth_time,
+        amr=claims.amr,
+    )
+
+
+def _shown(request: Inbound) -> str:
+    """The path as it may be recorded: without the query, which may hold a token, and bounded."""
+    return request.path[:256].decode("latin-1")

@@ -1,0 +1,110 @@
+"""The gateway's own operations, and how the contract describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.types import Receive, Scope
+
+from chassis.context import Access, CallerContext
+from chassis.errors import NotFound
+from chassis.events import AdminKeyUsed
+from chassis.probes import Probes
+from gateway.answer import Answer
+from gateway.contract import Contract
+from gateway.docs import DocsPages
+from gateway.face import OwnHandler
+from gateway.inbound import Inbound
+from gateway.limits import UNLIMITED
+from gateway.refusals import AuditQueue
+
+_TAG: Final = "Operation"
+
+
+def _operation(
+    summary: str,
+    description: str,
+    *,
+    media: str = "application/json",
+    access: Access = Access.PUBLIC,
+    limit: str = UNLIMITED,
+    responses: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    ok = {"description": "OK", "content": {media: {"schema": {"type": _SHAPES.get(media, "string")}}}}
+    return {
+        "get": {
+            "tags": [_TAG],
+            "summary": summary,
+            "description": description,
+            "operationId": summary.lower().replace(" ", "_").replace("-", "_"),
+            "responses": {"200": ok, **(responses or {})},
+            "x-access": str(access),
+            "x-limit": limit,
+            "x-body-limit": 0,
+            "x-idempotent": False,
+            "x-owner": "gateway",
+        }
+    }
+
+
+_SHAPES: Final = {"application/json": "object"}
+
+OWN_PATHS: Final[dict[str, Any]] = {
+    "/healthz": _operation("Liveness", "The process lives. Asks nothing else."),
+    "/readyz": _operation(
+        "Readiness",
+        "Names each dependency; 503 while the gateway must not be sent requests.",
+        responses={"503": {"description": "Not ready; the body names what is missing."}},
+    ),
+    "/metrics": _operation(
+        "Metrics", "Metrics of this process in Prometheus' format.", media="text/plain; version=0.0.4"
+    ),
+    "/api/admin/metrics": _operation(
+        "Metrics for admins",
+        "The same metrics, for where `/metrics` is not exposed.",
+        media="text/plain; version=0.0.4",
+        access=Access.ADMIN,
+        limit="admin",
+    ),
+    "/docs": _operation("Documentation", "This contract as a page.", media="text/html"),
+    "/docs/openapi.json": _operation("OpenAPI as JSON", "This contract."),
+    "/docs/openapi.yaml": _operation("OpenAPI as YAML", "This contract.", media="application/yaml"),
+}
+
+
+def own_handlers(
+    contract: Contract, probes: Probes, audit: AuditQueue, *, expose_metrics: bool
+) -> dict[str, OwnHandler]:
+    """Return the handler of each path in `OWN_PATHS`."""
+    pages = DocsPages(contract.document)
+
+    async def probe(
+        request: Inbound, caller: CallerContext | None, scope: Scope, receive: Receive, answer: Answer
+    ) -> None:
+        if request.path == b"/metrics" and not expose_metrics:
+            raise NotFound
+        await probes(scope, receive, answer.send)
+
+    async def admin_metrics(
+        request: Inbound, caller: CallerContext | None, scope: Scope, receive: Receive, answer: Answer
+    ) -> None:
+        if caller is not None and caller.is_break_glass:
+            audit.record(AdminKeyUsed(method=request.method, path=request.path.decode()), caller)
+        answer.headers.append((b"vary", b"X-Admin-Key"))
+        await probes({**scope, "path": "/metrics"}, receive, answer.send)
+
+    async def docs(
+        request: Inbound, caller: CallerContext | None, scope: Scope, receive: Receive, answer: Answer
+    ) -> None:
+        await pages.serve(request.path.decode(), answer)
+
+    return {
+        "/healthz": probe,
+        "/readyz": probe,
+        "/metrics": probe,
+        "/api/admin/metrics": admin_metrics,
+        "/docs": docs,
+        "/docs/openapi.json": docs,
+        "/docs/openapi.yaml": docs,
+    }

@@ -1,0 +1,87 @@
+"""Refused credentials, on their way to the audit log.
+
+The gateway has no outbox, so this is best effort by design: recording never delays or fails a request, and a
+flood of refusals becomes a sample of it and a count, never a flood of the audit log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import structlog
+from prometheus_client import Counter
+
+from chassis.clock import Clock
+from chassis.context import CallerContext
+from chassis.errors import AppError
+from chassis.events import DomainEvent, envelope
+from chassis.rpc import Channel
+from contracts.gen.internal.audit.v1 import ingest_pb2
+from contracts.gen.internal.audit.v1.ingest_pb2_grpc import IngestServiceStub
+
+if TYPE_CHECKING:
+    from contracts.gen.internal.audit.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+log = structlog.get_logger()
+
+_MAX_WAITING: Final = 1000
+_MAX_BATCH: Final = 100
+_PAUSE_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 2.0
+_PER_MINUTE: Final = 20
+_MAX_SOURCES: Final = 10_000
+
+NOT_RECORDED = Counter("gateway_refusals_not_recorded_total", "Refusals left out of the audit log.", ["why"])
+
+
+class AuditQueue:
+    """Hands events to the audit service in batches, in the background."""
+
+    def __init__(self, channel: Channel, clock: Clock) -> None:
+        """Take the way to the audit service."""
+        self._stub = cast("IngestServiceAsyncStub", IngestServiceStub(cast("Any", channel)))
+        self._clock = clock
+        self._waiting: deque[str] = deque()
+        self._news = asyncio.Event()
+        self._seen: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+
+    def record(self, event: DomainEvent, caller: CallerContext) -> None:
+        """Queue an event; of one address and type the first twenty a minute."""
+        if not self._is_within_sample(event.type, caller.ip):
+            NOT_RECORDED.labels("sampled").inc()
+            return
+        if len(self._waiting) >= _MAX_WAITING:
+            NOT_RECORDED.labels("queue_full").inc()
+            return
+        wrapped = envelope(event, service="gateway", now=self._clock.now(), caller=caller)
+        self._waiting.append(wrapped.encode().decode())
+        self._news.set()
+
+    async def run(self) -> None:
+        """Send what is queued, for ever; while the audit service is away it waits."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                batch = [self._waiting[index] for index in range(min(_MAX_BATCH, len(self._waiting)))]
+                try:
+                    await self._stub.Record(ingest_pb2.RecordRequest(events_json=batch))
+                except AppError as error:
+                    log.warning("refusals wait for the audit service", code=error.code)
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
+                for _ in batch:
+                    self._waiting.popleft()
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _is_within_sample(self, kind: str, ip: str) -> bool:
+        minute = int(time.monotonic() / 60)
+        seen, count = self._seen.get((kind, ip), (minute, 0))
+        count = count + 1 if seen == minute else 1
+        self._seen[kind, ip] = (minute, count)
+        self._seen.move_to_end((kind, ip))
+        if len(self._seen) > _MAX_SOURCES:
+            self._seen.popitem(last=False)
+        return count <= _PER_MINUTE
