@@ -6,8 +6,11 @@ again, and bounds the body. All middleware is pure ASGI.
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
 import structlog
@@ -41,6 +44,8 @@ log = structlog.get_logger()
 KIB = 1024
 _BODY_LIMIT = {"GET": 0, "DELETE": 16 * KIB, "POST": 64 * KIB, "PUT": 64 * KIB, "PATCH": 64 * KIB}
 _DEFAULT_BUDGET_SECONDS = 15.0
+_MAX_DEPTH = 64
+_UNSTORABLE_TEXT = re.compile("[\\x00\\ud800-\\udfff]")
 _BUDGET_HEADER = b"x-request-timeout-ms"
 
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
@@ -62,15 +67,14 @@ Caller = Annotated[CallerContext, Depends(_caller_of)]
 
 
 class RequestModel(BaseModel):
-    """Base of request bodies: unknown members are ignored, and text that no database can hold is refused."""
+    """Base of request bodies: unknown members are ignored, and what no database can hold is refused."""
 
     model_config = ConfigDict(extra="ignore", str_max_length=16 * KIB, frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unstorable_text(cls, value: object) -> object:
-        if _has_unstorable_text(value):
-            raise ValueError("text must not contain NUL or unpaired surrogates")
+    def _refuse_unstorable(cls, value: object) -> object:
+        _check_storable(value)
         return value
 
 
@@ -336,13 +340,30 @@ def _budget(header: bytes | None) -> float:
     return int(header) / 1000
 
 
-def _has_unstorable_text(value: object) -> bool:
+def _check_storable(body: object) -> None:
+    """Check a parsed body level by level; recursion would let a deep body exhaust the stack.
+
+    Raises:
+        ValueError: it is nested too deeply, or holds a text or a number that JSON in PostgreSQL cannot.
+    """
+    level = [body]
+    for _ in range(_MAX_DEPTH):
+        for value in level:
+            if isinstance(value, str) and _UNSTORABLE_TEXT.search(value):
+                raise ValueError("text must not contain NUL or unpaired surrogates")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("numbers must be finite")
+        level = [inner for value in level for inner in _members(value)]
+        if not level:
+            return
+    raise ValueError(f"must not be nested deeper than {_MAX_DEPTH} levels")
+
+
+def _members(value: object) -> Iterable[object]:
     match value:
-        case str():
-            return "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value)
         case dict():
-            return any(_has_unstorable_text(key) or _has_unstorable_text(item) for key, item in value.items())
+            return itertools.chain(value.keys(), value.values())
         case list():
-            return any(_has_unstorable_text(item) for item in value)
+            return value
         case _:
-            return False
+            return ()

@@ -189,3 +189,21 @@ for log in (structlog.get_logger(), logging.getLogger("library")):
     ).stderr
     assert printed.count("it failed") == 2
     assert "hunter2" not in printed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"text": "a", "more": ' + "[" * 100 + "]" * 100 + "}",
+        '{"text": "a", "more": ' + "[" * 450 + "]" * 450 + "}",
+        '{"text": "a", "more": NaN}',
+        '{"text": "a", "more": {"deep": [1e999]}}',
+        '{"text": "a\\u0000"}',
+        '{"text": "a", "more": {"\\ud800": 1}}',
+    ],
+    ids=["deep", "deeper", "nan", "infinite", "nul", "surrogate"],
+)
+async def test_body_when_no_database_can_hold_it_then_422(notes: Notes, body: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await notes.call("POST", "/api/notes", notes.caller(), content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
