@@ -1,0 +1,98 @@
+"""Identity, built from top to bottom in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chassis.app import App
+from chassis.clock import Clock
+from chassis.service import Definition, Service
+from contracts.clients import ClientDirectory
+from contracts.session import RefreshCookie
+from contracts.topology import RPC_CALLERS
+from services.identity.auth_rpc.rpc import auth_rpc
+from services.identity.config import IdentitySettings
+from services.identity.lockouts.models import LockoutRules, LoginAttemptsRow
+from services.identity.lockouts.service import LockoutService
+from services.identity.passwords.hasher import PasswordHasher
+from services.identity.passwords.models import PasswordRow
+from services.identity.passwords.policy import PasswordPolicy, PolicyRules
+from services.identity.passwords.routes import routes as password_routes
+from services.identity.passwords.schemes import HashPolicy
+from services.identity.passwords.service import PasswordService
+from services.identity.sessions.client import SessionClient
+from services.identity.sessions.duties import SessionDuties
+from services.identity.sessions.models import SessionDutyRow
+from services.identity.tables import Base
+from services.identity.users.email import DomainBlocklist, EmailHasher
+from services.identity.users.models import UserRow
+from services.identity.users.routes import routes as profile_routes
+from services.identity.users.rpc import users_rpc
+from services.identity.users.service import ProfileService
+
+TABLES = (UserRow, PasswordRow, LoginAttemptsRow, SessionDutyRow)
+
+
+def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
+    """Build everything the service needs; nothing is constructed anywhere else, and nothing connects yet."""
+    service = Service(settings, clock)
+    db, outbox, clock = service.db, service.outbox, service.clock
+    clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), service.bus)
+    sessions = SessionClient(service.channel("token", settings.token_grpc))
+    duties = SessionDuties(db, sessions, clock)
+    emails = EmailHasher(service.sealer.derive("email-hash"))
+    lockouts = LockoutService(db, outbox, clock, _lockout_rules(settings), emails)
+    hasher = PasswordHasher(
+        HashPolicy(settings.password_hash, settings.bcrypt_cost),
+        workers=settings.hash_workers or max(1, (os.cpu_count() or 1) // settings.web_concurrency),
+        queue=settings.hash_queue,
+    )
+    passwords = PasswordService(
+        db,
+        outbox,
+        clock,
+        hasher=hasher,
+        policy=PasswordPolicy(_policy_rules(settings)),
+        lockouts=lockouts,
+        emails=emails,
+        blocklist=DomainBlocklist(settings.blocked_email_domains),
+        sessions=sessions,
+        duties=duties,
+    )
+    profiles = ProfileService(db, outbox, clock, duties)
+    return service.app(
+        routes=[password_routes(passwords, RefreshCookie.of(settings)), profile_routes(profiles)],
+        rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
+        callers=RPC_CALLERS,
+        jobs={"session duties": duties.run, "lockout purge": lockouts.purge},
+        resources=[hasher],
+    )
+
+
+def _lockout_rules(settings: IdentitySettings) -> LockoutRules:
+    return LockoutRules(
+        threshold=settings.lockout_threshold,
+        account_threshold=settings.lockout_account_threshold,
+        window=settings.lockout_window,
+        shortest=settings.lockout_shortest,
+        longest=settings.lockout_longest,
+    )
+
+
+def _policy_rules(settings: IdentitySettings) -> PolicyRules:
+    return PolicyRules(
+        min_length=settings.password_min_length,
+        max_bytes=settings.password_max_length,
+        min_unique=settings.password_min_unique,
+        block_common=settings.password_block_common,
+        block_user_info=settings.password_block_user_info,
+    )
+
+
+DEFINITION = Definition(
+    settings=IdentitySettings,
+    build=build,
+    tables=Base.metadata,
+    migrations=Path(__file__).parent / "migrations",
+)

@@ -1,0 +1,1 @@
+"""The public AuthService: the same rules as the HTTP routes, over gRPC."""

@@ -1,0 +1,131 @@
+"""AuthService: a user's journeys over gRPC, by the same rules as over HTTP.
+
+The gateway passes these calls through without judging them: who calls is decided here, by the API key and the
+access token in the message. Tokens always travel in the message; there are no cookies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from chassis.context import Access, CallerContext
+from chassis.rpc import RpcService, forwarded_caller
+from contracts.clients import ClientDirectory
+from contracts.gen.auth.v1 import auth_pb2, auth_pb2_grpc
+from contracts.session import user_view
+from services.identity.auth_rpc.encoding import checked, decode_struct, encode_session, encode_user
+from services.identity.passwords.routes import ChangePasswordRequest, LoginRequest, SignupRequest
+from services.identity.passwords.service import PasswordService, Signup
+from services.identity.sessions.client import SessionClient
+from services.identity.users.encoding import encode_user as to_wire
+from services.identity.users.routes import ProfileRequest
+from services.identity.users.service import ProfileService
+
+
+class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
+    """Decodes, names the caller, calls the rule, encodes."""
+
+    def __init__(
+        self,
+        clients: ClientDirectory,
+        sessions: SessionClient,
+        passwords: PasswordService,
+        profiles: ProfileService,
+    ) -> None:
+        """Take who knows keys and tokens, and the rules."""
+        self._clients = clients
+        self._sessions = sessions
+        self._passwords = passwords
+        self._profiles = profiles
+
+    async def Signup(self, request: auth_pb2.SignupRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401 - gRPC's names and types
+        """Create a user; see `POST /api/auth/signup`."""
+        caller = await self._client(request.api_key)
+        body = checked(
+            SignupRequest,
+            {
+                "email": request.email,
+                "password": request.password,
+                "display_name": request.display_name,
+                "metadata": decode_struct(request.metadata),
+            },
+        )
+        signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
+        return encode_session(await self._passwords.sign_up(caller, signup, json_transport=True))
+
+    async def Login(self, request: auth_pb2.LoginRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401
+        """Log a user in; see `POST /api/auth/login`."""
+        caller = await self._client(request.api_key)
+        body = checked(LoginRequest, {"email": request.email, "password": request.password})
+        return encode_session(
+            await self._passwords.log_in(caller, body.email, body.password, json_transport=True)
+        )
+
+    async def Refresh(self, request: auth_pb2.RefreshRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401
+        """Rotate a refresh token; the token service decides."""
+        caller = await self._client(request.api_key)
+        return encode_session(await self._sessions.renew(caller, request.refresh_token))
+
+    async def Logout(self, request: auth_pb2.LogoutRequest, _context: Any) -> auth_pb2.LogoutResponse:  # noqa: N802, ANN401
+        """End the session of a refresh token."""
+        caller = await self._client(request.api_key)
+        await self._sessions.end_of_token(caller, request.refresh_token)
+        return auth_pb2.LogoutResponse()
+
+    async def GetProfile(self, request: auth_pb2.GetProfileRequest, _context: Any) -> auth_pb2.User:  # noqa: N802, ANN401
+        """Return the profile of the access token's user."""
+        caller = await self._user(request.api_key, request.access_token)
+        return encode_user(user_view(to_wire(await self._profiles.get(caller))))
+
+    async def UpdateProfile(self, request: auth_pb2.UpdateProfileRequest, _context: Any) -> auth_pb2.User:  # noqa: N802, ANN401
+        """Change the fields that are present; an empty locale or phone removes it."""
+        caller = await self._user(request.api_key, request.access_token)
+        members: dict[str, Any] = {}
+        if request.HasField("display_name"):
+            members["display_name"] = request.display_name
+        if request.HasField("metadata"):
+            members["metadata"] = decode_struct(request.metadata)
+        if request.HasField("locale"):
+            members["locale"] = request.locale or None
+        if request.HasField("phone"):
+            members["phone"] = request.phone or None
+        change = checked(ProfileRequest, members)
+        fields = {name: getattr(change, name) for name in members}
+        return encode_user(user_view(to_wire(await self._profiles.change(caller, fields))))
+
+    async def ChangePassword(  # noqa: N802
+        self,
+        request: auth_pb2.ChangePasswordRequest,
+        _context: Any,  # noqa: ANN401
+    ) -> auth_pb2.ChangePasswordResponse:
+        """Replace the password of the access token's user; see `POST /api/auth/change-password`."""
+        caller = await self._user(request.api_key, request.access_token)
+        body = checked(
+            ChangePasswordRequest,
+            {"current_password": request.current_password, "new_password": request.new_password},
+        )
+        await self._passwords.change(caller, body.current_password, body.new_password)
+        return auth_pb2.ChangePasswordResponse()
+
+    async def _client(self, api_key: str) -> CallerContext:
+        """Name the client behind a key."""
+        behind = forwarded_caller()
+        key = await self._clients.resolve_key(api_key)
+        return replace(
+            behind, access=Access.API_KEY, client_id=key.client.id, key_id=key.id, key_kind=key.kind
+        )
+
+    async def _user(self, api_key: str, access_token: str) -> CallerContext:
+        """Name the user of an access token, which must be one of the key's client."""
+        caller = await self._client(api_key)
+        user_id, session_id = await self._sessions.verify(caller.require_client(), access_token)
+        return replace(caller, access=Access.USER, user_id=user_id, session_id=session_id)
+
+
+def auth_rpc(
+    clients: ClientDirectory, sessions: SessionClient, passwords: PasswordService, profiles: ProfileService
+) -> RpcService:
+    """Return the service to be added to the gRPC face."""
+    servicer = AuthRpc(clients, sessions, passwords, profiles)
+    return RpcService("auth.v1.AuthService", servicer, auth_pb2_grpc.add_AuthServiceServicer_to_server)

@@ -1,0 +1,71 @@
+"""Identity's settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from chassis.settings import CommaList, Duration, ServiceSettings
+from contracts.session import CookieSettings
+
+
+class IdentitySettings(ServiceSettings, CookieSettings):
+    """What identity is told beside what every service is."""
+
+    service: ClassVar[str] = "identity"
+
+    token_grpc: str = Field(
+        "localhost:9090", description="gRPC address of token, comma separated for several."
+    )
+    orgs_grpc: str = Field("localhost:9090", description="gRPC address of orgs, comma separated for several.")
+
+    password_hash: Literal["bcrypt", "argon2id"] = Field(
+        "bcrypt", description="Scheme of new hashes; older ones are replaced at login."
+    )
+    bcrypt_cost: int = Field(12, ge=10, le=16, description="Two to this power rounds of bcrypt.")
+    hash_workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Processes that hash passwords; 0: one per core, shared by WEB_CONCURRENCY.",
+    )
+    hash_queue: int = Field(
+        64, ge=1, le=10_000, description="Passwords that may wait to be hashed; more are refused with 503."
+    )
+    password_min_length: int = Field(8, ge=6, le=64, description="Least characters of a new password.")
+    password_max_length: int = Field(
+        72, ge=64, le=72, description="Most bytes of a new password; bcrypt reads no more than 72."
+    )
+    password_min_unique: int = Field(
+        4, ge=1, le=16, description="Least different characters, spaces not counted."
+    )
+    password_block_common: bool = Field(True, description="Refuse well-known passwords.")
+    password_block_user_info: bool = Field(
+        True, description="Refuse passwords that contain the user's email name or display name."
+    )
+    blocked_email_domains: CommaList | None = Field(
+        None, description="Domains that may not sign up, instead of the built-in list of disposable ones."
+    )
+    lockout_threshold: int = Field(
+        5, ge=1, le=100, description="Wrong passwords for one address from one IP before it is locked there."
+    )
+    lockout_account_threshold: int = Field(
+        50, ge=1, le=10_000, description="Wrong passwords for one address from anywhere before it is locked."
+    )
+    lockout_window: Duration = Field(
+        timedelta(minutes=15), description="Time in which wrong passwords are counted together."
+    )
+    lockout_shortest: Duration = Field(
+        timedelta(minutes=1), description="The first lock; each further one doubles."
+    )
+    lockout_longest: Duration = Field(timedelta(minutes=15), description="No lock is longer.")
+
+    @model_validator(mode="after")
+    def _check_lockout(self) -> Self:
+        if not timedelta(0) < self.lockout_shortest <= self.lockout_longest:
+            raise ValueError("LOCKOUT_SHORTEST must be over 0 and not over LOCKOUT_LONGEST")
+        if self.lockout_account_threshold < self.lockout_threshold:
+            raise ValueError("LOCKOUT_ACCOUNT_THRESHOLD must not be under LOCKOUT_THRESHOLD")
+        return self

@@ -1,0 +1,94 @@
+"""What identity refuses, with the codes of the contract."""
+
+from __future__ import annotations
+
+from chassis.errors import Conflict, FieldError, Forbidden, RateLimited, Unauthenticated, Unavailable
+from chassis.errors import UnprocessableRequest as Unprocessable
+
+
+class InvalidCredentials(Unauthenticated):
+    """The email or the password is wrong, or the user may not log in; which of them is never said."""
+
+    code = "invalid_credentials"
+    detail = "Email or password is wrong."
+
+
+class WrongPassword(Forbidden):
+    """The current password that a user gave is wrong; not a 401, because the access token is good."""
+
+    code = "wrong_password"
+    detail = "The current password is wrong."
+
+
+class AccountLocked(RateLimited):
+    """Too many wrong passwords for the address, whether or not it has an account."""
+
+    code = "account_locked"
+    detail = "Too many failed attempts. Try again later."
+
+
+class EmailTaken(Conflict):
+    """The client has a user with this address."""
+
+    code = "email_taken"
+    detail = "There is an account with this email address."
+
+
+class InvalidEmail(Unprocessable):
+    """The address is not one that mail could be sent to unambiguously."""
+
+    code = "invalid_email"
+    detail = "The email address is not valid."
+
+    def __init__(self, reason: str) -> None:
+        """Say what is wrong, without repeating the address."""
+        super().__init__(errors=(FieldError("email", self.code, reason),))
+
+
+class EmailDomainBlocked(Unprocessable):
+    """The address is at a domain of disposable mailboxes."""
+
+    code = "email_domain_blocked"
+    detail = "Email addresses at this domain are not accepted."
+
+
+class WeakPassword(Unprocessable):
+    """The password breaks the policy; `errors` names each broken rule."""
+
+    code = "weak_password"
+    detail = "The password does not meet the policy."
+
+
+class PasswordChangedMeanwhile(Conflict):
+    """Another request changed the password first."""
+
+    code = "password_changed_meanwhile"
+    detail = "The password was changed by another request."
+
+
+class Overloaded(Unavailable):
+    """As many passwords wait to be hashed as may."""
+
+    code = "overloaded"
+    detail = "Too many logins at once. Try again shortly."
+
+
+class HashingInterrupted(Unavailable):
+    """The process that was hashing the password died."""
+
+    code = "hashing_interrupted"
+    detail = "The password could not be checked. Try again."
+
+
+class SessionUnavailable(Unavailable):
+    """The account was created but a session could not be opened."""
+
+    code = "session_unavailable"
+    detail = "The account was created, but a session could not be opened. Log in to continue."
+
+
+class SessionsNotEnded(Unavailable):
+    """The password was changed, and the other sessions are still being ended."""
+
+    code = "sessions_not_ended"
+    detail = "The password was changed. The other sessions could not be ended yet; they will be, shortly."

@@ -1,0 +1,1 @@
+"""Lockouts: how many wrong passwords an address may see before it is closed for a while."""

@@ -1,0 +1,156 @@
+"""HTTP face of sign-up, login and change of passwords."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import Query, Response
+from pydantic import Field
+
+from chassis.context import Access
+from chassis.http import KIB, AnswerModel, Caller, RequestModel, Router
+from contracts.session import (
+    RefreshCookie,
+    SessionOpened,
+    Transport,
+    TransportRequest,
+    chosen_transport,
+    session_answer,
+)
+from services.identity.passwords.service import PasswordService, Signup
+from services.identity.users.email import MAX_TYPED_LENGTH
+from services.identity.users.fields import DisplayName, Metadata
+
+_MAX_TYPED_PASSWORD = 1024
+"""Bounds what is normalised; the policy bounds what is hashed."""
+
+_BUSY: dict[int | str, dict[str, Any]] = {
+    503: {"description": "`overloaded`: too many passwords wait to be hashed; see `Retry-After`"}
+}
+_LOCKED: dict[int | str, dict[str, Any]] = {429: {"description": "`account_locked`: see `Retry-After`"}}
+
+
+class SignupRequest(TransportRequest):
+    """A new user."""
+
+    email: str = Field(max_length=MAX_TYPED_LENGTH)
+    password: str = Field(max_length=_MAX_TYPED_PASSWORD)
+    display_name: DisplayName | None = None
+    metadata: Metadata | None = None
+
+
+class LoginRequest(TransportRequest):
+    """Email and password."""
+
+    email: str = Field(max_length=MAX_TYPED_LENGTH)
+    password: str = Field(min_length=1, max_length=_MAX_TYPED_PASSWORD)
+
+
+class ChangePasswordRequest(RequestModel):
+    """The current password and the one to replace it."""
+
+    current_password: str = Field(min_length=1, max_length=_MAX_TYPED_PASSWORD)
+    new_password: str = Field(max_length=_MAX_TYPED_PASSWORD)
+
+
+class PasswordChangedAnswer(AnswerModel):
+    """What a change of password ended."""
+
+    revoked_sessions: int = Field(description="Other sessions of the user that were ended.")
+
+
+TransportQuery = Query(default=None, description="As the body's `token_transport`.")
+ModeQuery = Query(default=None, description="As the body's `session_mode`.")
+
+
+def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
+    """The slice's routes."""
+    router = Router(tag="Authentication")
+
+    @router.post(
+        "/api/auth/signup",
+        access=Access.API_KEY,
+        limit="signup",
+        body_limit=32 * KIB,
+        idempotent=True,
+        status_code=201,
+        response_model_exclude_none=True,
+        responses={
+            409: {"description": "`email_taken`"},
+            422: {
+                "description": "`invalid_email`, `email_domain_blocked`, `weak_password`, `validation_failed`"
+            },
+            503: {"description": "`session_unavailable`: the account exists now, log in; or `overloaded`"},
+        },
+    )
+    async def signup(
+        body: SignupRequest,
+        caller: Caller,
+        response: Response,
+        token_transport: Transport | None = TransportQuery,
+        session_mode: Literal["cookie", "token"] | None = ModeQuery,
+    ) -> SessionOpened:
+        """Create a user with email and password, and open its first session.
+
+        The email is unique per client, whatever its case or Unicode form. The password has at least 8
+        characters and at most 72 bytes, is not a common one and does not contain the user's name;
+        `weak_password` names every rule it breaks in `errors`. Members that are not listed, such as a role,
+        are ignored.
+        """
+        transport = chosen_transport(body, token_transport, session_mode)
+        signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
+        opened = await passwords.sign_up(caller, signup, json_transport=transport is Transport.JSON)
+        return session_answer(opened, transport, cookie, response)
+
+    @router.post(
+        "/api/auth/login",
+        access=Access.API_KEY,
+        limit="login",
+        body_limit=16 * KIB,
+        response_model_exclude_none=True,
+        responses={401: {"description": "`invalid_credentials`"}, **_LOCKED, **_BUSY},
+    )
+    async def login(
+        body: LoginRequest,
+        caller: Caller,
+        response: Response,
+        token_transport: Transport | None = TransportQuery,
+        session_mode: Literal["cookie", "token"] | None = ModeQuery,
+    ) -> SessionOpened:
+        """Log a user in with email and password.
+
+        An unknown email, a wrong password and a suspended user are the same 401 `invalid_credentials`, in the
+        same time (OWASP ASVS 2.2.1). Repeated failures lock the address for minutes, 429 `account_locked`,
+        whether or not it has an account.
+        """
+        transport = chosen_transport(body, token_transport, session_mode)
+        opened = await passwords.log_in(
+            caller, body.email, body.password, json_transport=transport is Transport.JSON
+        )
+        return session_answer(opened, transport, cookie, response)
+
+    @router.post(
+        "/api/auth/change-password",
+        access=Access.USER,
+        limit="login",
+        body_limit=16 * KIB,
+        responses={
+            403: {"description": "`wrong_password`: the current password is wrong"},
+            409: {"description": "`password_changed_meanwhile`"},
+            422: {"description": "`weak_password`, `validation_failed`"},
+            503: {
+                "description": "`overloaded`; `sessions_not_ended`: changed, the other sessions end shortly"
+            },
+            **_LOCKED,
+        },
+    )
+    async def change_password(body: ChangePasswordRequest, caller: Caller) -> PasswordChangedAnswer:
+        """Replace the own password and end all other sessions; the current one goes on.
+
+        A wrong current password is 403 `wrong_password` and counts towards the lockout of the address, as a
+        failed login does.
+        """
+        ended = await passwords.change(caller, body.current_password, body.new_password)
+        return PasswordChangedAnswer(revoked_sessions=ended)
+
+    return router

@@ -1,0 +1,307 @@
+"""Sign-up, login and change of passwords. Knows no HTTP and no SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from chassis.clock import Clock
+from chassis.context import CallerContext
+from chassis.database import Database
+from chassis.errors import AppError, FieldError, Unauthenticated
+from chassis.events import Actor, ActorType, DomainEvent
+from chassis.ids import new_id
+from chassis.outbox import Outbox
+from contracts import events
+from contracts.gen.internal.token.v1 import sessions_pb2
+from services.identity.errors import (
+    AccountLocked,
+    EmailTaken,
+    HashingInterrupted,
+    InvalidCredentials,
+    Overloaded,
+    PasswordChangedMeanwhile,
+    SessionsNotEnded,
+    SessionUnavailable,
+    WeakPassword,
+    WrongPassword,
+)
+from services.identity.lockouts.models import Attempt
+from services.identity.lockouts.service import LockoutService
+from services.identity.passwords import store
+from services.identity.passwords.hasher import PasswordHasher
+from services.identity.passwords.models import Account
+from services.identity.passwords.policy import PasswordPolicy
+from services.identity.passwords.schemes import scheme_of
+from services.identity.sessions.client import SessionClient
+from services.identity.sessions.duties import SessionDuties
+from services.identity.sessions.models import DutyKind
+from services.identity.users import store as users
+from services.identity.users.email import DomainBlocklist, Email, EmailHasher
+from services.identity.users.fields import metadata_json
+from services.identity.users.models import NewUser, User, UserId
+
+log = structlog.get_logger()
+
+_METHOD = "password"
+_PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a reason's name
+_AMR = ["pwd"]  # RFC 8176 §2
+
+
+@dataclass(frozen=True, slots=True)
+class Signup:
+    """What a new user gives; the fields are checked by `users.fields`, email and password here."""
+
+    email: str
+    password: str
+    display_name: str
+    metadata: dict[str, Any]
+
+
+class PasswordService:
+    """The rules of everything that a password opens."""
+
+    def __init__(
+        self,
+        db: Database,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        hasher: PasswordHasher,
+        policy: PasswordPolicy,
+        lockouts: LockoutService,
+        emails: EmailHasher,
+        blocklist: DomainBlocklist,
+        sessions: SessionClient,
+        duties: SessionDuties,
+    ) -> None:
+        """Take the parts, all built in `app.py`."""
+        self._db = db
+        self._outbox = outbox
+        self._clock = clock
+        self._hasher = hasher
+        self._policy = policy
+        self._lockouts = lockouts
+        self._emails = emails
+        self._blocklist = blocklist
+        self._sessions = sessions
+        self._duties = duties
+
+    async def sign_up(
+        self, caller: CallerContext, signup: Signup, *, json_transport: bool
+    ) -> sessions_pb2.OpenedSession:
+        """Create a user and open its first session.
+
+        Raises:
+            InvalidEmail, EmailDomainBlocked, WeakPassword: a rule is broken.
+            EmailTaken: the client has a user with this address.
+            SessionUnavailable: the user exists now, but the token service is away.
+        """
+        email = Email.parse(signup.email)
+        try:
+            self._blocklist.check(email)
+            self._policy.check(
+                signup.password, email=email, display_name=signup.display_name, field="password"
+            )
+            await self._refuse_taken(caller, email)
+            password_hash = await self._hasher.hash(signup.password)
+            user = await self._create(caller, signup, email, password_hash)
+        except (Overloaded, HashingInterrupted):
+            raise
+        except AppError as error:
+            refused = events.SignupRefused(reason=error.code, email_hash=self._emails.hash(email).hex())
+            await self._outbox.append(refused, caller)
+            raise
+        try:
+            return await self._sessions.open(caller, user, amr=_AMR, json_transport=json_transport)
+        except AppError as error:
+            log.warning("no session after sign-up", code=error.code, user_id=str(user.id))
+            raise SessionUnavailable from error
+
+    async def log_in(
+        self, caller: CallerContext, typed_email: str, password: str, *, json_transport: bool
+    ) -> sessions_pb2.OpenedSession:
+        """Open a session for the user with this address and password.
+
+        An unknown address, a wrong password and a suspended user are the same refusal, after the same work
+        (OWASP ASVS 2.2.1). The attempt is reserved before anything is hashed, for addresses without an
+        account too.
+
+        Raises:
+            InvalidEmail: no account can have this address.
+            InvalidCredentials: the one refusal.
+            AccountLocked: too many attempts were made.
+            Overloaded: too many passwords wait to be hashed.
+        """
+        email = Email.parse(typed_email)
+        async with self._db.tenant(caller.require_client()) as tx:
+            account = await store.find_by_email(tx, email.normalized)
+            attempt = await self._lockouts.reserve(tx, email, caller)
+        user_id = account.user.id if account else None
+        if isinstance(attempt, AccountLocked):
+            await self._outbox.append(self._login_failed(email, user_id, attempt.code), caller)
+            raise attempt
+        stored = account.password if account else None
+        try:
+            matches = await self._hasher.verify(stored.hash if stored else None, password)
+        except (Overloaded, HashingInterrupted):
+            await self._lockouts.release(attempt, caller)
+            raise
+        if account is None or not matches or not account.user.is_active:
+            reason = "suspended" if account and matches else "wrong_password" if account else "unknown_email"
+            await self._fail(caller, attempt, self._login_failed(email, user_id, reason), user_id)
+            raise InvalidCredentials
+        return await self._open(caller, account, attempt, password, json_transport=json_transport)
+
+    async def change(self, caller: CallerContext, current: str, new: str) -> int:
+        """Replace the calling user's password and end all other sessions; returns how many ended.
+
+        A wrong current password counts towards the lockout of the user's address, as a wrong login does.
+
+        Raises:
+            WeakPassword: the new password breaks the policy, or is the current one.
+            WrongPassword: the current password is wrong.
+            AccountLocked: too many attempts were made.
+            PasswordChangedMeanwhile: another request was first.
+            SessionsNotEnded: the password is changed, but it could not be confirmed that the other sessions
+            ended.
+        """
+        async with self._db.tenant(caller.require_client()) as tx:
+            account = await store.find_by_id(tx, caller.require_user())
+        if account is None or not account.user.is_active:
+            raise Unauthenticated
+        email = Email.parse(account.user.email)
+        self._policy.check(new, email=email, display_name=account.user.display_name, field="new_password")
+        if self._hasher.is_same(current, new):
+            same = FieldError(
+                "new_password", "password_unchanged", "It must differ from the current password."
+            )
+            raise WeakPassword(errors=(same,))
+        epoch = await self._prove_current(caller, account, email, current)
+        new_hash = await self._hasher.hash(new)
+        async with self._db.tenant(caller.require_client()) as tx:
+            if not await store.change(tx, account.user.id, epoch, new_hash, self._clock.now()):
+                raise PasswordChangedMeanwhile
+            await self._outbox.emit(tx, events.PasswordChanged(target_id=account.user.id), caller)
+            duty = await self._duties.owe(
+                tx, DutyKind.END_SESSIONS, caller, reason=_PASSWORD_CHANGED, except_session=True
+            )
+        try:
+            return await self._duties.fulfil(duty, caller)
+        except AppError as error:
+            log.warning("sessions not ended yet", code=error.code, user_id=str(account.user.id))
+            raise SessionsNotEnded from error
+
+    async def _refuse_taken(self, caller: CallerContext, email: Email) -> None:
+        """Refuse a taken address before it costs a hash; the insert decides again."""
+        async with self._db.tenant(caller.require_client()) as tx:
+            if await users.is_taken(tx, email.normalized):
+                raise EmailTaken
+
+    async def _create(self, caller: CallerContext, signup: Signup, email: Email, password_hash: str) -> User:
+        now = self._clock.now()
+        new = NewUser(
+            id=UserId(new_id()),
+            email=email.address,
+            email_normalized=email.normalized,
+            display_name=signup.display_name,
+            metadata_json=metadata_json(signup.metadata),
+            now=now,
+        )
+        async with self._db.tenant(caller.require_client()) as tx:
+            user = await users.insert(tx, new)
+            if user is None:
+                raise EmailTaken
+            await store.insert(tx, user.id, password_hash, now)
+            created = events.UserCreated(target_id=user.id, method=_METHOD)
+            await self._outbox.emit(tx, created, caller, actor=_actor(user))
+        return user
+
+    async def _open(
+        self,
+        caller: CallerContext,
+        account: Account,
+        attempt: Attempt,
+        password: str,
+        *,
+        json_transport: bool,
+    ) -> sessions_pb2.OpenedSession:
+        """Open the session of a proven user and record the login, or refuse it when the proof is outdated."""
+        now = self._clock.now()
+        user = replace(account.user, last_login_at=now)
+        try:
+            stronger = await self._stronger_hash(account, password)
+            opened = await self._sessions.open(caller, user, amr=_AMR, json_transport=json_transport)
+        except AppError:
+            await self._lockouts.release(attempt, caller)
+            raise
+        stored = account.password
+        async with self._db.tenant(user.client_id) as tx:
+            is_recorded = stored is not None and await store.record_login(tx, user.id, stored.epoch, now)
+            if is_recorded and stored is not None:
+                await self._lockouts.succeeded(tx, attempt)
+                succeeded = events.LoginSucceeded(
+                    target_id=user.id, method=_METHOD, opened_session_id=opened.session_id
+                )
+                await self._outbox.emit(tx, succeeded, caller, actor=_actor(user))
+                if stronger and await store.replace_hash(tx, user.id, stored.hash, stronger):
+                    rehashed = events.PasswordRehashed(target_id=user.id, scheme=scheme_of(stronger))
+                    await self._outbox.emit(tx, rehashed, caller, actor=_actor(user))
+        if not is_recorded:
+            # The password was changed or the user suspended after it was checked, and that change may have
+            # ended the user's sessions before this one was opened. Nobody has seen its tokens yet.
+            await self._sessions.end_of_token(caller, opened.refresh_token)
+            raise InvalidCredentials
+        return opened
+
+    async def _stronger_hash(self, account: Account, password: str) -> str | None:
+        """Hash the password anew when the stored hash is weaker than the policy; None when too busy."""
+        if account.password is None or not self._hasher.policy.is_weaker(account.password.hash):
+            return None
+        try:
+            return await self._hasher.hash(password)
+        except (Overloaded, HashingInterrupted):
+            return None
+
+    async def _prove_current(
+        self, caller: CallerContext, account: Account, email: Email, current: str
+    ) -> int:
+        """Check the current password and return its epoch."""
+        user_id = account.user.id
+        async with self._db.tenant(caller.require_client()) as tx:
+            attempt = await self._lockouts.reserve(tx, email, caller)
+        if isinstance(attempt, AccountLocked):
+            locked = events.PasswordChangeFailed(target_id=user_id, reason=attempt.code)
+            await self._outbox.append(locked, caller)
+            raise attempt
+        stored = account.password
+        try:
+            matches = await self._hasher.verify(stored.hash if stored else None, current)
+        except (Overloaded, HashingInterrupted):
+            await self._lockouts.release(attempt, caller)
+            raise
+        if stored is None or not matches:
+            failed = events.PasswordChangeFailed(target_id=user_id, reason=WrongPassword.code)
+            await self._fail(caller, attempt, failed, user_id)
+            raise WrongPassword
+        async with self._db.tenant(caller.require_client()) as tx:
+            await self._lockouts.succeeded(tx, attempt)
+        return stored.epoch
+
+    async def _fail(
+        self, caller: CallerContext, attempt: Attempt, event: DomainEvent, user_id: UserId | None
+    ) -> None:
+        """Remember a failed attempt; commits before the refusal is raised."""
+        async with self._db.tenant(caller.require_client()) as tx:
+            await self._outbox.emit(tx, event, caller)
+            await self._lockouts.failed(tx, attempt, caller, user_id)
+
+    def _login_failed(self, email: Email, user_id: UserId | None, reason: str) -> events.LoginFailed:
+        email_hash = self._emails.hash(email).hex()
+        return events.LoginFailed(target_id=user_id, method=_METHOD, reason=reason, email_hash=email_hash)
+
+
+def _actor(user: User) -> Actor:
+    return Actor(ActorType.USER, str(user.id))

@@ -1,0 +1,105 @@
+"""Every statement on passwords."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Tx
+from services.identity.passwords.models import Account, StoredPassword
+from services.identity.users import store as users
+
+
+async def insert(tx: Tx, user_id: UUID, password_hash: str, now: datetime) -> None:
+    """Store the first password of a user of the current client."""
+    await tx.execute(
+        "INSERT INTO passwords (user_id, client_id, hash, changed_at) VALUES ($1, current_client(), $2, $3)",
+        user_id,
+        password_hash,
+        now,
+    )
+
+
+async def find_by_email(tx: Tx, email_normalized: str) -> Account | None:
+    """Return a user of the current client with the password, by address."""
+    row = await tx.fetchrow(
+        f"""
+        SELECT {users.COLUMNS}, p.hash, p.epoch
+        FROM users AS u LEFT JOIN passwords AS p ON p.user_id = u.id
+        WHERE u.client_id = current_client() AND u.email_normalized = $1
+        """,  # noqa: S608 - a constant of the slice that owns the table
+        email_normalized,
+    )
+    return _account(row)
+
+
+async def find_by_id(tx: Tx, user_id: UUID) -> Account | None:
+    """Return a user of the current client with the password, by id."""
+    row = await tx.fetchrow(
+        f"""
+        SELECT {users.COLUMNS}, p.hash, p.epoch
+        FROM users AS u LEFT JOIN passwords AS p ON p.user_id = u.id
+        WHERE u.client_id = current_client() AND u.id = $1
+        """,  # noqa: S608 - a constant of the slice that owns the table
+        user_id,
+    )
+    return _account(row)
+
+
+async def record_login(tx: Tx, user_id: UUID, epoch: int, now: datetime) -> bool:
+    """Note a login with the password of `epoch`; false for a user suspended or a password changed since."""
+    recorded = await tx.fetchval(
+        """
+        UPDATE users AS u SET last_login_at = $3
+        FROM passwords AS p
+        WHERE u.id = $1 AND u.client_id = current_client() AND u.status = 'active'
+          AND p.user_id = u.id AND p.epoch = $2
+        RETURNING true
+        """,
+        user_id,
+        epoch,
+        now,
+    )
+    return bool(recorded)
+
+
+async def replace_hash(tx: Tx, user_id: UUID, old: str, new: str) -> bool:
+    """Store another hash of the same password; false when it is not the stored one any more."""
+    replaced = await tx.fetchval(
+        """
+        UPDATE passwords SET hash = $3
+        WHERE user_id = $1 AND client_id = current_client() AND hash = $2
+        RETURNING true
+        """,
+        user_id,
+        old,
+        new,
+    )
+    return bool(replaced)
+
+
+async def change(tx: Tx, user_id: UUID, epoch: int, new: str, now: datetime) -> bool:
+    """Replace the password of `epoch`; false when another change was first or the user is suspended."""
+    changed = await tx.fetchval(
+        """
+        UPDATE passwords AS p SET hash = $3, epoch = p.epoch + 1, changed_at = $4
+        FROM users AS u
+        WHERE p.user_id = $1 AND p.client_id = current_client() AND p.epoch = $2
+          AND u.id = p.user_id AND u.status = 'active'
+        RETURNING true
+        """,
+        user_id,
+        epoch,
+        new,
+        now,
+    )
+    return bool(changed)
+
+
+def _account(row: asyncpg.Record | None) -> Account | None:
+    if row is None:
+        return None
+    password = None if row["hash"] is None else StoredPassword(row["hash"], row["epoch"])
+    return Account(users.read(row), password)

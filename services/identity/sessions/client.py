@@ -1,0 +1,101 @@
+"""The token service, as identity speaks to it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from chassis.context import CallerContext
+from chassis.errors import Unauthenticated
+from chassis.rpc import Channel
+from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
+from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
+from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
+from services.identity.users.encoding import encode_user
+from services.identity.users.models import User
+
+if TYPE_CHECKING:  # the generated modules have these in their stubs only
+    from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceAsyncStub
+    from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceAsyncStub
+
+ONE_FACTOR = "urn:authservice:acr:1fa"
+"""`acr` of a session that one factor opened (OpenID Connect Core §2 leaves the values to the issuer)."""
+
+_ACCESS = "access"
+
+
+class SessionClient:
+    """Opens, renews and ends sessions; every method may raise what token raises, or `Unavailable`."""
+
+    def __init__(self, channel: Channel) -> None:
+        """Take the way to the token service."""
+        made = cast("Any", channel)
+        self._sessions = cast("SessionServiceAsyncStub", SessionServiceStub(made))
+        self._verification = cast("VerificationServiceAsyncStub", VerificationServiceStub(made))
+
+    async def open(
+        self, caller: CallerContext, user: User, *, amr: list[str], json_transport: bool
+    ) -> sessions_pb2.OpenedSession:
+        """Open a session for a user who has proven itself by `amr` (RFC 8176 values)."""
+        request = sessions_pb2.OpenSessionRequest(
+            client_id=str(user.client_id),
+            user=encode_user(user),
+            amr=amr,
+            acr=ONE_FACTOR,
+            origin=origin_of(caller),
+            json_transport=json_transport,
+        )
+        return await self._sessions.OpenSession(request)
+
+    async def renew(self, caller: CallerContext, refresh_token: str) -> sessions_pb2.OpenedSession:
+        """Rotate a refresh token."""
+        request = sessions_pb2.RefreshSessionRequest(
+            client_id=str(caller.require_client()), refresh_token=refresh_token, origin=origin_of(caller)
+        )
+        return await self._sessions.RefreshSession(request)
+
+    async def end_of_token(self, caller: CallerContext, refresh_token: str) -> None:
+        """End the session of a refresh token; quietly also when it has ended."""
+        request = sessions_pb2.EndSessionOfTokenRequest(
+            client_id=str(caller.require_client()), refresh_token=refresh_token, origin=origin_of(caller)
+        )
+        await self._sessions.EndSessionOfToken(request)
+
+    async def end_all(
+        self, client_id: UUID, user_id: UUID, *, but: UUID | None, reason: str, origin: sessions_pb2.Origin
+    ) -> int:
+        """End a user's sessions, all or all but one, and return how many."""
+        request = sessions_pb2.EndSessionsRequest(
+            client_id=str(client_id),
+            user_id=str(user_id),
+            except_session_id=str(but) if but else "",
+            reason=reason,
+            origin=origin,
+        )
+        answer = await self._sessions.EndSessions(request)
+        return answer.ended
+
+    async def put_user(self, user: User) -> None:
+        """Bring the claims of a user up to date."""
+        await self._sessions.PutUser(sessions_pb2.PutUserRequest(user=encode_user(user)))
+
+    async def verify(self, client_id: UUID, access_token: str) -> tuple[UUID, UUID]:
+        """Return the user and the session of an access token of a client.
+
+        Raises:
+            Unauthenticated: it is not a valid access token of a user of that client.
+        """
+        request = verification_pb2.VerifyRequest(client_id=str(client_id), access_token=access_token)
+        answer = await self._verification.Verify(request)
+        if not answer.valid:
+            raise Unauthenticated("The access token is not valid.")
+        claims = json.loads(answer.claims_json)
+        if claims.get("token_use") != _ACCESS or claims.get("client_id") != str(client_id):
+            raise Unauthenticated("The access token is not valid.")
+        return UUID(claims["sub"]), UUID(claims["sid"])
+
+
+def origin_of(caller: CallerContext) -> sessions_pb2.Origin:
+    """Say where a request came from."""
+    return sessions_pb2.Origin(ip=caller.ip, user_agent=caller.user_agent, request_id=caller.request_id)

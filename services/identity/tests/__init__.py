@@ -1,0 +1,1 @@
+"""Tests of identity, through its faces, on real servers."""
