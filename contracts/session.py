@@ -88,7 +88,7 @@ class SessionOpened(AnswerModel):
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a scheme's name
     expires_in: int = Field(description="Seconds the access token lives.")
     refresh: RefreshView
-    refresh_token: str | None = None
+    refresh_token: str | None = Field(None, exclude_if=lambda token: token is None)
     user: UserView
     session: SessionRef
 
