@@ -1,0 +1,1 @@
+"""Journeys, races and attacks against real processes."""
