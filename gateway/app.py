@@ -16,11 +16,13 @@ from chassis.probes import Probes
 from chassis.ratelimit import RateLimiter, connect_redis
 from chassis.rpc import Channel
 from chassis.service import read_tls
+from chassis.settings import Environment
 from contracts.clients import ClientDirectory
 from contracts.topology import GATEWAY, SERVICES, pairs_of
 from gateway.addresses import ClientAddresses
 from gateway.admin_key import AdminKey
 from gateway.answer import security_headers
+from gateway.authz import Decisions
 from gateway.callers import Callers
 from gateway.config import GatewaySettings
 from gateway.contract import Contract
@@ -33,6 +35,7 @@ from gateway.protocol import HardenedProtocol
 from gateway.readiness import service_check
 from gateway.refusals import AuditQueue
 from gateway.revocations import Revocations
+from gateway.rpc_face import PublicRpc
 from gateway.tokens import Tokens
 from gateway.upstream import Upstream
 
@@ -89,6 +92,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
     addresses = ClientAddresses(settings.trusted_proxies)
     signing_keys = {name: keys.key(GATEWAY, name) for name in SERVICES}
     forwarder = Forwarder(upstreams.by_service, signing_keys)
+    decisions = Decisions(callers, tokens, limits, addresses)
     contract.require(classes=callers.classes, limits=limits.names)
 
     async def preflight(origin: str) -> Verdict:
@@ -103,9 +107,21 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             origins=origins,
             preflight=preflight,
             forwarder=forwarder,
-            own=own_handlers(contract, probes, audit, expose_metrics=settings.expose_metrics),
+            own=own_handlers(contract, probes, audit, decisions, expose_metrics=settings.expose_metrics),
             security=security_headers(settings.base_url),
             timeout=settings.request_timeout.total_seconds(),
+        )
+
+    def make_rpc() -> PublicRpc:
+        return PublicRpc(
+            channels,
+            signing_keys,
+            addresses=addresses,
+            admin_key=admin_key,
+            limits=limits,
+            timeout=settings.request_timeout.total_seconds(),
+            share_port=_WORKER in os.environ,
+            with_reflection=settings.environment is Environment.DEVELOPMENT,
         )
 
     async def ping_redis() -> None:
@@ -118,6 +134,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
         name=GATEWAY,
         settings=settings,
         make_face=make_face,
+        make_rpc=make_rpc,
         resources=resources,
         jobs={"revocations": revocations.watch, "refusals": audit.run},
         required={"revocations": revocations.check},

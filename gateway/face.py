@@ -21,10 +21,11 @@ from chassis import deadlines, telemetry
 from chassis.context import Access, CallerContext
 from chassis.errors import AppError, BodyTooLarge, InvalidRequest, Kind, NotFound
 from chassis.http import DURATION, REQUESTS
+from gateway import authz
 from gateway.addresses import ClientAddresses
 from gateway.answer import Answer, RawHeaders
 from gateway.callers import Callers, Known
-from gateway.contract import Contract, Operation, Route, is_acceptable_query
+from gateway.contract import METHODS, Contract, Operation, Route, is_acceptable_query
 from gateway.forward import ClientGone, Forwarder
 from gateway.inbound import Inbound
 from gateway.limits import Limits
@@ -118,11 +119,21 @@ class GatewayFace:
 
     def _route(self, request: Inbound) -> Route:
         route = self._contract.find(request.path)
+        if route is None and request.path.startswith(authz.PREFIX):
+            return self._decision_route()
         if route is None:
             raise NotFound
         if request.query and not is_acceptable_query(request.query):
             raise InvalidRequest("The query holds a character that is not acceptable.")
         return route
+
+    def _decision_route(self) -> Route:
+        """Every path and method under the prefix is a request that a proxy asks about."""
+        route = self._contract.find(authz.PATH)
+        if route is None:
+            raise NotFound
+        decision = route.operations["GET"]
+        return Route(dict.fromkeys((*METHODS, "HEAD", "OPTIONS"), decision))
 
     def _operation(self, route: Route, request: Inbound) -> Operation | None:
         """Return the operation that is asked for; None for OPTIONS."""

@@ -40,15 +40,19 @@ class Limits:
         """The classes a route may name."""
         return frozenset(self._limits) | {UNLIMITED}
 
-    async def check(self, name: str, caller: CallerContext) -> list[tuple[bytes, bytes]]:
+    async def check(
+        self, name: str, caller: CallerContext, *, of_server: bool = False
+    ) -> list[tuple[bytes, bytes]]:
         """Count a request of a caller and return the headers that tell what is left.
+
+        `of_server` says what a secret key says: many people stand behind this caller.
 
         Raises:
             RateLimited: over the limit.
         """
         if name == UNLIMITED:
             return []
-        of_server = caller.key_kind is KeyKind.SECRET and caller.access is not Access.USER
+        of_server = of_server or (caller.key_kind is KeyKind.SECRET and caller.access is not Access.USER)
         limit = (self._for_servers if of_server else self._limits)[name]
         limiter = self._shared if name in _SHARED else self._own
         decision = await limiter.hit(name, _key(caller), limit)

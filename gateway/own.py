@@ -12,6 +12,7 @@ from chassis.errors import NotFound
 from chassis.events import AdminKeyUsed
 from chassis.probes import Probes
 from gateway.answer import Answer
+from gateway.authz import Decisions
 from gateway.contract import Contract
 from gateway.docs import DocsPages
 from gateway.face import OwnHandler
@@ -67,6 +68,14 @@ OWN_PATHS: Final[dict[str, Any]] = {
         access=Access.ADMIN,
         limit="admin",
     ),
+    "/_authz": _operation(
+        "Decision for proxies",
+        "For nginx `auth_request`, Traefik ForwardAuth and Envoy's HTTP `ext_authz`: judges `X-API-Key` and "
+        "`Authorization` of the request that is asked about, and answers who is calling in "
+        "`X-Auth-Client-Id`, `X-Auth-User-Id`, `X-Auth-Session-Id`, `X-Auth-Role` and `X-Auth-Scope`. "
+        "Refuses with 401, 403 or 429. `?require=api_key` asks for the client alone. The proxy must delete "
+        "these headers from what its clients send.",
+    ),
     "/docs": _operation("Documentation", "This contract as a page.", media="text/html"),
     "/docs/openapi.json": _operation("OpenAPI as JSON", "This contract."),
     "/docs/openapi.yaml": _operation("OpenAPI as YAML", "This contract.", media="application/yaml"),
@@ -74,7 +83,7 @@ OWN_PATHS: Final[dict[str, Any]] = {
 
 
 def own_handlers(
-    contract: Contract, probes: Probes, audit: AuditQueue, *, expose_metrics: bool
+    contract: Contract, probes: Probes, audit: AuditQueue, decisions: Decisions, *, expose_metrics: bool
 ) -> dict[str, OwnHandler]:
     """Return the handler of each path in `OWN_PATHS`."""
     pages = DocsPages(contract.document)
@@ -104,6 +113,7 @@ def own_handlers(
         "/readyz": probe,
         "/metrics": probe,
         "/api/admin/metrics": admin_metrics,
+        "/_authz": decisions.answer,
         "/docs": docs,
         "/docs/openapi.json": docs,
         "/docs/openapi.yaml": docs,
