@@ -6,21 +6,35 @@ from pathlib import Path
 
 from chassis.app import App
 from chassis.clock import Clock
+from chassis.consumers import Consumer
+from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.clients import ClientDirectory
+from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
+from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.models import RevocationRow
 from services.token.revocations.service import Revocations
 from services.token.sessions.models import RefreshTokenRow, SessionRow, UserRow
+from services.token.sessions.pruning import Pruning
 from services.token.sessions.refresh_tokens import Successors
+from services.token.sessions.routes import routes as session_routes
 from services.token.sessions.rpc import sessions_rpc
 from services.token.sessions.service import SessionService
 from services.token.signing.access_tokens import AccessTokens
+from services.token.signing.jwks import Jwks
 from services.token.signing.keyring import Keyring
 from services.token.signing.models import JwtSecretRow, SealCheckRow, SigningKeyRow
+from services.token.signing.routes import routes as signing_routes
+from services.token.signing.rpc import secrets_rpc
 from services.token.signing.seal_check import SealCheck
+from services.token.signing.service import SigningService
 from services.token.tables import Base
+from services.token.validation.keys import public_keys, secrets
+from services.token.validation.rpc import validation_rpc
+from services.token.validation.service import ValidationService
+from services.token.validation.standing import Standing
 
 TABLES = (SigningKeyRow, JwtSecretRow, SealCheckRow, SessionRow, RefreshTokenRow, UserRow, RevocationRow)
 
@@ -28,13 +42,33 @@ TABLES = (SigningKeyRow, JwtSecretRow, SealCheckRow, SessionRow, RefreshTokenRow
 def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     """Connect everything the service needs."""
     service = Service(settings, clock)
-    clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), service.bus)
-    seal_check = SealCheck(service.db, service.sealer)
-    keyring = Keyring(service.db, service.sealer, service.bus, service.clock, seal_check)
+    db, bus = service.db, service.bus
+    clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), bus)
+
+    revocations = Revocations(db, bus, service.clock, settings.jwt_access_ttl)
+    feed = RevocationFeed(db, bus, service.clock)
+
+    seal_check = SealCheck(db, service.sealer)
+    keyring = Keyring(db, service.sealer, bus, service.clock, seal_check)
+    jwks = Jwks(db, bus, service.clock, clients, keyring)
+    signing = SigningService(
+        db,
+        service.outbox,
+        bus,
+        service.clock,
+        service.sealer,
+        clients,
+        keyring,
+        revocations,
+        settings.jwt_access_ttl,
+    )
+    new_clients = Consumer(
+        bus, db, signing.on_clients_created, name="token-new-clients", subject="events.orgs.client_created"
+    )
+
     access_tokens = AccessTokens(settings.base_url, settings.jwt_access_ttl)
-    revocations = Revocations(service.bus, settings.jwt_access_ttl)
     sessions = SessionService(
-        service.db,
+        db,
         service.outbox,
         service.clock,
         clients,
@@ -44,7 +78,37 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         revocations,
         settings,
     )
-    return service.app(routes=[], rpc=[sessions_rpc(sessions)], callers=RPC_CALLERS, resources=[seal_check])
+
+    validation = ValidationService(
+        clients,
+        public_keys(db, bus, service.clock),
+        secrets(db, bus, service.sealer),
+        Standing(db, service.clock, feed.revoked),
+        feed.revoked,
+        service.clock,
+        settings.base_url,
+    )
+
+    return service.app(
+        routes=[
+            session_routes(sessions, RefreshCookie.of(settings), Cursors(service.sealer)),
+            signing_routes(signing, jwks),
+        ],
+        rpc=[
+            sessions_rpc(sessions),
+            secrets_rpc(signing),
+            *validation_rpc(validation, clients, jwks, feed),
+        ],
+        callers=RPC_CALLERS,
+        jobs={
+            "revocation feed": feed.run,
+            "new clients": new_clients.run,
+            "key housekeeping": signing.housekeeping,
+            "revocation housekeeping": revocations.housekeeping,
+            "session pruning": Pruning(db, service.clock).run,
+        },
+        resources=[seal_check],
+    )
 
 
 DEFINITION = Definition(

@@ -21,6 +21,7 @@ class RevocationRow(Base, table=True):
     __table_args__: ClassVar[Any] = (
         CheckConstraint("kind IN ('session', 'user', 'client', 'token', 'key')", name="kind"),
         Index("ix_revocations_ref", "ref"),
+        Index("ix_revocations_created_at", "created_at"),
         Index("ix_revocations_expires_at", "expires_at"),
         {"info": {"tenant_role": "INSERT"}},
     )

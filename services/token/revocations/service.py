@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from authservice_validator import RevocationKind
 
 from chassis.bus import Bus
-from chassis.database import Tx
+from chassis.clock import Clock
+from chassis.database import Database, Tx
+from chassis.errors import Unavailable
 from services.token.revocations import store
 from services.token.revocations.models import Revocation
+
+log = structlog.get_logger()
 
 INVALIDATE = "invalidate.revocations"
 """Plain subject without text: there is news in the table."""
 
 # A token is accepted for up to a minute past its end by a validator whose clock is late.
 _LEEWAY = timedelta(seconds=60)
+_HOUSEKEEPING_SECONDS = 60.0
 
 
 class Revocations:
     """Writes revocations. Who calls `record` must call `announce` after the commit and before answering."""
 
-    def __init__(self, bus: Bus, access_ttl: timedelta) -> None:
-        """Take the bus, and how long a token may live at most."""
+    def __init__(self, db: Database, bus: Bus, clock: Clock, access_ttl: timedelta) -> None:
+        """Take where they are stored, the bus, and how long a token may live at most."""
+        self._db = db
         self._bus = bus
+        self._clock = clock
         self._access_ttl = access_ttl
 
     async def sessions(self, tx: Tx, client_id: UUID, session_ids: Iterable[UUID], now: datetime) -> None:
@@ -57,3 +66,13 @@ class Revocations:
     async def announce(self) -> None:
         """Tell every process that there is news; without NATS they find it by polling."""
         await self._bus.tell(INVALIDATE, "")
+
+    async def housekeeping(self) -> None:
+        """Forget what has expired, for ever; a job of the service."""
+        while True:
+            try:
+                async with self._db.platform() as tx:
+                    await store.delete_expired(tx, self._clock.now())
+            except Unavailable:
+                log.warning("expired revocations wait for the database")
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)

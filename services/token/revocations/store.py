@@ -25,14 +25,24 @@ async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
     )
 
 
-async def read_after(tx: Tx, number: int, now: datetime, limit: int) -> list[NumberedRevocation]:
-    """Return revocations in force with a higher number, lowest first."""
+async def database_time(tx: Tx) -> datetime:
+    """Return when the transaction began, by the clock that dates the rows."""
+    now: datetime = await tx.fetchval("SELECT now()")
+    return now
+
+
+async def read(
+    tx: Tx, since: datetime | None, after: int, now: datetime, limit: int
+) -> list[NumberedRevocation]:
+    """Return revocations in force written after `since`, with a number above `after`, lowest first."""
     rows = await tx.fetch(
         """
         SELECT id, client_id, kind, ref, not_after, expires_at, created_at FROM revocations
-        WHERE id > $1 AND expires_at > $2 ORDER BY id LIMIT $3
+        WHERE created_at > coalesce($1, '-infinity'::timestamptz) AND id > $2 AND expires_at > $3
+        ORDER BY id LIMIT $4
         """,
-        number,
+        since,
+        after,
         now,
         limit,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from contextvars import Context
 from uuid import UUID
 
 import structlog
@@ -65,6 +66,12 @@ class Keyring:
         """Make the keys that the client's token mode needs and does not have yet."""
         await self._make(client.id, algorithm_of(client.token_mode))
 
+    async def draw_secret(self) -> tuple[SealedKey, str]:
+        """Draw a JWT secret: sealed for its row, and in the clear. Its UTF-8 bytes are the HMAC key."""
+        await self._check.passes()
+        kid, secret = new_kid(), new_secret("jwt_")
+        return SealedKey(kid, self._sealer.seal(secret.encode(), row_of(Algorithm.HS256, kid))), secret
+
     def drop(self, client_id: UUID) -> None:
         """Forget a client's signers now."""
         self._generation += 1
@@ -81,7 +88,8 @@ class Keyring:
     async def _load_once(self, key: tuple[UUID, Algorithm]) -> Signer:
         task = self._loading.get(key)
         if task is None:
-            task = asyncio.create_task(self._load(*key))
+            # Without the context of whoever asks first: its deadline is not the others'.
+            task = asyncio.create_task(self._load(*key), context=Context())
             self._loading[key] = task
             task.add_done_callback(lambda _: self._loading.pop(key, None))
         return await asyncio.shield(task)
@@ -131,20 +139,16 @@ class Keyring:
             pair = await asyncio.to_thread(generate, algorithm)
             sealed = self._sealer.seal(pair.private, row_of(algorithm, pair.kid))
             async with self._db.tenant(client_id) as tx:
+                await store.lock_client(tx)
                 made = await store.insert_key(tx, algorithm, status, pair, sealed, self._clock.now())
             if made:
                 log.info("signing key made", client_id=str(client_id), kid=pair.kid, status=str(status))
 
     async def _make_secret(self, client_id: UUID) -> None:
-        secret, _ = draw_secret(self._sealer)
+        secret, _ = await self.draw_secret()
         async with self._db.tenant(client_id) as tx:
+            await store.lock_client(tx)
             await store.insert_secret(tx, secret, self._clock.now())
-
-
-def draw_secret(sealer: Sealer) -> tuple[SealedKey, str]:
-    """Draw a JWT secret: sealed for its row, and in the clear. Its UTF-8 bytes are the HMAC key."""
-    kid, secret = new_kid(), new_secret("jwt_")
-    return SealedKey(kid, sealer.seal(secret.encode(), row_of(Algorithm.HS256, kid))), secret
 
 
 def row_of(algorithm: Algorithm, kid: str) -> str:

@@ -136,6 +136,7 @@ def _create_revocations() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_revocations")),
     )
     op.create_index("ix_revocations_ref", "revocations", ["ref"])
+    op.create_index("ix_revocations_created_at", "revocations", ["created_at"])
     op.create_index("ix_revocations_expires_at", "revocations", ["expires_at"])
 
 

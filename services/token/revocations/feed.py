@@ -1,0 +1,171 @@
+"""What is revoked, in memory: for validation without PostgreSQL, and for the streams to gateways.
+
+Each process reads the table every quarter of a second, and at once when another tells of news. Rows are
+dated when their transaction begins and seen when it is committed, so an older one may appear after a newer
+one: each reading goes back ten seconds before the last one, by the database's clock, and drops what it
+knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from authservice_validator import RevocationSet
+from prometheus_client import Gauge, Histogram
+
+from chassis.bus import Bus
+from chassis.clock import Clock
+from chassis.database import Database
+from chassis.errors import Unavailable
+from services.token.revocations import store
+from services.token.revocations.models import NumberedRevocation, Revocation
+from services.token.revocations.service import INVALIDATE
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = 0.25
+_LOOK_BACK = timedelta(seconds=10)
+_SIGN_OF_LIFE_SECONDS = 0.8
+_READ_ROWS = 10_000
+_FORGET_SECONDS = 60.0
+_MAX_QUEUED = 100_000
+
+IN_FORCE = Gauge("revocations_in_force", "Revocations in memory.")
+LAG = Histogram(
+    "revocation_lag_seconds",
+    "From the writing of a revocation to its being in force in this process.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+class _Subscriber:
+    """One stream: what it has not sent yet."""
+
+    __slots__ = ("client_id", "news", "queued")
+
+    def __init__(self, client_id: UUID | None) -> None:
+        self.client_id = client_id
+        self.queued: list[Revocation] = []
+        self.news = asyncio.Event()
+
+    def give(self, revocations: list[Revocation]) -> None:
+        mine = [revocation for revocation in revocations if self.client_id in (None, revocation.client_id)]
+        if mine:
+            self.queued += mine
+            self.news.set()
+
+
+class RevocationFeed:
+    """Follows the table of revocations; `revoked` is asked by validation, `watch` is what streams send."""
+
+    def __init__(self, db: Database, bus: Bus, clock: Clock) -> None:
+        """Take where revocations are stored, and the bus that tells of new ones."""
+        self._db = db
+        self._clock = clock
+        self.revoked = RevocationSet()
+        self._in_force: dict[int, Revocation] = {}
+        self._since: datetime | None = None
+        self._loaded = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._subscribers: set[_Subscriber] = set()
+        self._forget_at = 0.0
+        bus.on(INVALIDATE, self._on_news)
+
+    async def run(self) -> None:
+        """Follow for ever; a job of the service."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._read()
+                self._loaded.set()
+            except Unavailable:
+                log.warning("revocations cannot be read")
+            self._forget_expired()
+            try:
+                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def watch(self, client_id: UUID | None) -> AsyncIterator[tuple[list[Revocation], bool]]:
+        """Yield what is in force, in parts, the last of them marked; then news, and at times an empty list.
+
+        `client_id` narrows to one tenant.
+
+        Raises:
+            Unavailable: the stream was read too slowly; it must be begun anew.
+        """
+        subscriber = _Subscriber(client_id)
+        while not self._loaded.is_set():
+            yield [], False
+            try:
+                await asyncio.wait_for(self._loaded.wait(), _SIGN_OF_LIFE_SECONDS)
+            except TimeoutError:
+                continue
+        subscriber.give(list(self._in_force.values()))
+        self._subscribers.add(subscriber)
+        try:
+            in_force, subscriber.queued = subscriber.queued, []
+            for start in range(0, max(1, len(in_force)), _READ_ROWS):
+                part = in_force[start : start + _READ_ROWS]
+                yield part, start + _READ_ROWS >= len(in_force)
+            while True:
+                if not subscriber.queued:
+                    subscriber.news.clear()
+                    await _wait(subscriber.news, _SIGN_OF_LIFE_SECONDS)
+                if len(subscriber.queued) > _MAX_QUEUED:
+                    raise Unavailable
+                part, subscriber.queued = subscriber.queued[:_READ_ROWS], subscriber.queued[_READ_ROWS:]
+                yield part, False
+        finally:
+            self._subscribers.discard(subscriber)
+
+    async def _on_news(self, _text: str) -> None:
+        self._wake.set()
+
+    async def _read(self) -> None:
+        """Take in what is new since the last reading."""
+        after: int | None = 0
+        async with self._db.platform() as tx:
+            read_at = await store.database_time(tx)
+            since = self._since - _LOOK_BACK if self._since else None
+            while after is not None:
+                rows = await store.read(tx, since, after, self._clock.now(), _READ_ROWS)
+                self._take([row for row in rows if row.number not in self._in_force])
+                after = rows[-1].number if len(rows) == _READ_ROWS else None
+        self._since = read_at
+
+    def _take(self, rows: list[NumberedRevocation]) -> None:
+        now = self._clock.now()
+        for row in rows:
+            revocation = row.revocation
+            self._in_force[row.number] = revocation
+            self.revoked.add(revocation.kind, revocation.ref, revocation.not_after, revocation.expires_at)
+            if self._loaded.is_set():
+                LAG.observe(max(0.0, (now - row.created_at).total_seconds()))
+        if rows:
+            fresh = [row.revocation for row in rows]
+            for subscriber in self._subscribers:
+                subscriber.give(fresh)
+            IN_FORCE.set(len(self._in_force))
+
+    def _forget_expired(self) -> None:
+        if time.monotonic() < self._forget_at:
+            return
+        self._forget_at = time.monotonic() + _FORGET_SECONDS
+        now = self._clock.now()
+        self.revoked.forget_expired(now.timestamp())
+        for number in [n for n, revocation in self._in_force.items() if revocation.expires_at <= now]:
+            del self._in_force[number]
+        IN_FORCE.set(len(self._in_force))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,126 @@
+"""HTTP face of signing: the published keys, and their rotation by an admin."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from pydantic import Field
+
+from chassis.context import Access
+from chassis.http import AnswerModel, Caller, Router
+from services.token.signing.jwks import MAX_AGE, Jwks
+from services.token.signing.service import SigningService
+
+_JWKS_EXAMPLE = {
+    "keys": [
+        {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": "c8fr…",
+            "y": "ZRk4…",
+            "kid": "o7qF…",
+            "use": "sig",
+            "alg": "ES256",
+        }
+    ]
+}
+
+ClientParameter = Annotated[UUID | None, Query(description="Only this client's keys.")]
+
+
+class SecretRotated(AnswerModel):
+    """The new JWT secret."""
+
+    jwt_secret: str = Field(description="Its UTF-8 bytes are the HMAC key. Shown once.")
+
+
+class SigningKeyRotated(AnswerModel):
+    """The client's keys after the rotation, by `kid`."""
+
+    active_kid: str
+    next_kid: str
+    retiring_kid: str | None
+
+
+def routes(signing: SigningService, jwks: Jwks) -> Router:
+    """The slice's routes."""
+    router = Router(tag="Keys")
+    _declare_jwks(router, jwks)
+    _declare_rotation(router, signing)
+    return router
+
+
+def _declare_jwks(router: Router, jwks: Jwks) -> None:
+    cache_control = f"public, max-age={int(MAX_AGE.total_seconds())}"
+
+    @router.get(
+        "/.well-known/jwks.json",
+        access=Access.PUBLIC,
+        limit="public",
+        response_model=None,
+        responses={
+            200: {"content": {"application/json": {"example": _JWKS_EXAMPLE}}},
+            304: {"description": "The set is still the one named in `If-None-Match`."},
+            404: {"description": "`client_not_found`"},
+        },
+    )
+    async def get_jwks(request: Request, caller: Caller, client_id: ClientParameter = None) -> Response:
+        """Answer the public keys that access tokens are signed with, as a JWK set (RFC 7517).
+
+        With `client_id`, or an API key, only those of that client: validators should always say whose
+        tokens they check, as the whole set grows with the installation. It holds the keys that sign now,
+        those that will sign next, and those that have signed tokens which still live. May be kept for five
+        minutes.
+        """
+        found = await jwks.of(client_id or caller.client_id)
+        headers = {"cache-control": cache_control, "etag": found.etag, "vary": "x-api-key"}
+        if found.etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(found.body, media_type="application/json", headers=headers)
+
+
+def _declare_rotation(router: Router, signing: SigningService) -> None:
+    async def rotate_secret(client_id: UUID, caller: Caller) -> SecretRotated:
+        """Replace the client's JWT secret, shown only here. Access tokens signed with the old one are dead."""
+        return SecretRotated(jwt_secret=await signing.rotate_secret(caller, client_id))
+
+    for name in ("rotate-secret", "rotate-jwt"):
+        router.post(
+            f"/api/admin/clients/{{client_id}}/{name}",
+            access=Access.ADMIN,
+            limit="admin",
+            idempotent=True,
+            responses={404: {"description": "`client_not_found`"}},
+        )(rotate_secret)
+
+    @router.post(
+        "/api/admin/clients/{client_id}/rotate-signing-key",
+        access=Access.ADMIN,
+        limit="admin",
+        idempotent=True,
+        responses={
+            404: {"description": "`client_not_found`"},
+            409: {
+                "description": "`rotation_too_soon`: validators may not know the next key yet; or "
+                "`no_signing_keys`: the client's tokens are signed with its JWT secret."
+            },
+        },
+    )
+    async def rotate_signing_key(
+        client_id: UUID,
+        caller: Caller,
+        force: Annotated[
+            bool, Query(description="Also when validators may have to fetch the key set anew.")
+        ] = False,
+    ) -> SigningKeyRotated:
+        """Let the client's next key sign, and publish a new next one.
+
+        The old key stays published until its last token is over, so no validation fails. A second rotation
+        within five minutes is refused unless forced: its key would sign before every validator has seen it.
+        """
+        rotation = await signing.rotate_signing_key(caller, client_id, force=force)
+        return SigningKeyRotated(
+            active_kid=rotation.active_kid, next_kid=rotation.next_kid, retiring_kid=rotation.retiring_kid
+        )

@@ -1,0 +1,192 @@
+"""gRPC faces of validation: the public one for customers' services, and the gateways' own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import grpc
+from authservice_validator import RevocationKind, VerifiedClaims
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chassis.errors import InvalidRequest
+from chassis.rpc import RpcService
+from contracts.clients import ClientDirectory, InvalidApiKey
+from contracts.gen.auth.v1 import token_pb2
+from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceServicer, add_TokenServiceServicer_to_server
+from contracts.gen.internal.token.v1 import verification_pb2
+from contracts.gen.internal.token.v1.verification_pb2_grpc import (
+    VerificationServiceServicer,
+    add_VerificationServiceServicer_to_server,
+)
+from services.token.revocations.feed import RevocationFeed
+from services.token.revocations.models import Revocation
+from services.token.signing.jwks import Jwks
+from services.token.validation.models import Refusal, Verdict
+from services.token.validation.service import ValidationService
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_BATCH = 1000
+
+_KINDS = {
+    RevocationKind.SESSION: token_pb2.Revocation.KIND_SESSION,
+    RevocationKind.USER: token_pb2.Revocation.KIND_USER,
+    RevocationKind.CLIENT: token_pb2.Revocation.KIND_CLIENT,
+    RevocationKind.TOKEN: token_pb2.Revocation.KIND_TOKEN,
+    RevocationKind.KEY: token_pb2.Revocation.KIND_KEY,
+}
+
+
+class TokensRpc(TokenServiceServicer):
+    """`auth.v1.TokenService`."""
+
+    def __init__(self, validation: ValidationService, feed: RevocationFeed) -> None:
+        """Take the rules."""
+        self._validation = validation
+        self._feed = feed
+
+    async def ValidateToken(  # noqa: N802 - the name in the proto
+        self, request: token_pb2.ValidateTokenRequest, _context: Context
+    ) -> token_pb2.ValidateTokenResponse:
+        """Judge one token."""
+        client = await self._validation.resolve_key(request.api_key)
+        if client is None:
+            return _answer(Refusal.INVALID_API_KEY)
+        return _answer((await self._validation.validate(client, [request.access_token]))[0])
+
+    async def ValidateTokens(  # noqa: N802
+        self, request: token_pb2.ValidateTokensRequest, _context: Context
+    ) -> token_pb2.ValidateTokensResponse:
+        """Judge up to a thousand tokens of one client."""
+        if len(request.access_tokens) > MAX_BATCH:
+            raise InvalidRequest(f"at most {MAX_BATCH} tokens in one call")
+        client = await self._validation.resolve_key(request.api_key)
+        if client is None:
+            refused = [_answer(Refusal.INVALID_API_KEY) for _ in request.access_tokens]
+            return token_pb2.ValidateTokensResponse(results=refused)
+        verdicts = await self._validation.validate(client, request.access_tokens)
+        return token_pb2.ValidateTokensResponse(results=[_answer(verdict) for verdict in verdicts])
+
+    async def WatchRevocations(  # noqa: N802
+        self, request: token_pb2.WatchRevocationsRequest, _context: Context
+    ) -> AsyncIterator[token_pb2.WatchRevocationsResponse]:
+        """Stream the revocations of the key's client."""
+        client = await self._validation.resolve_key(request.api_key)
+        if client is None:
+            raise InvalidApiKey
+        async for revocations, is_last in self._feed.watch(client.id):
+            yield _news(revocations, synced=is_last)
+
+
+class VerificationRpc(VerificationServiceServicer):
+    """`internal.token.v1.VerificationService`."""
+
+    def __init__(
+        self, validation: ValidationService, clients: ClientDirectory, jwks: Jwks, feed: RevocationFeed
+    ) -> None:
+        """Take the rules and the published keys."""
+        self._validation = validation
+        self._clients = clients
+        self._jwks = jwks
+        self._feed = feed
+
+    async def GetKeys(  # noqa: N802
+        self, request: verification_pb2.GetKeysRequest, _context: Context
+    ) -> verification_pb2.GetKeysResponse:
+        """Return a client's key set."""
+        found = await self._jwks.of(_id(request.client_id))
+        return verification_pb2.GetKeysResponse(jwks_json=found.body.decode())
+
+    async def Verify(  # noqa: N802
+        self, request: verification_pb2.VerifyRequest, _context: Context
+    ) -> verification_pb2.VerifyResponse:
+        """Judge one token of a client; a suspended client's are not good."""
+        client = await self._clients.get(_id(request.client_id))
+        if not client.is_active:
+            return verification_pb2.VerifyResponse(valid=False, error=str(Refusal.INVALID_API_KEY))
+        verdict = (await self._validation.validate(client, [request.access_token]))[0]
+        if isinstance(verdict, Refusal):
+            return verification_pb2.VerifyResponse(valid=False, error=str(verdict))
+        claims = json.dumps(dict(verdict.claims), separators=(",", ":"), default=_plain)
+        return verification_pb2.VerifyResponse(valid=True, claims_json=claims)
+
+    async def WatchRevocations(  # noqa: N802
+        self, _request: verification_pb2.WatchRevocationsRequest, _context: Context
+    ) -> AsyncIterator[token_pb2.WatchRevocationsResponse]:
+        """Stream the revocations of all clients."""
+        async for revocations, is_last in self._feed.watch(None):
+            yield _news(revocations, synced=is_last)
+
+
+def validation_rpc(
+    validation: ValidationService, clients: ClientDirectory, jwks: Jwks, feed: RevocationFeed
+) -> list[RpcService]:
+    """Return the slice's gRPC services."""
+    return [
+        RpcService("auth.v1.TokenService", TokensRpc(validation, feed), add_TokenServiceServicer_to_server),
+        RpcService(
+            "internal.token.v1.VerificationService",
+            VerificationRpc(validation, clients, jwks, feed),
+            add_VerificationServiceServicer_to_server,
+        ),
+    ]
+
+
+def _answer(verdict: Verdict) -> token_pb2.ValidateTokenResponse:
+    if isinstance(verdict, Refusal):
+        return token_pb2.ValidateTokenResponse(valid=False, error=str(verdict))
+    claims: VerifiedClaims = verdict
+    return token_pb2.ValidateTokenResponse(
+        valid=True,
+        user_id=claims.sub,
+        email=claims.email or "",
+        role=claims.role or "",
+        email_verified=bool(claims.email_verified),
+        client_id=claims.client_id,
+        org_id=claims.org_id or "",
+        org_slug=claims.org_slug or "",
+        org_role=claims.org_role or "",
+        org_permissions=claims.org_permissions,
+        token_use=claims.token_use,
+        scope=claims.scope or "",
+        scopes=claims.scopes,
+        service_account_id=claims.service_account_id or "",
+        service_account_name=claims.service_account_name or "",
+    )
+
+
+def _news(revocations: list[Revocation], *, synced: bool) -> token_pb2.WatchRevocationsResponse:
+    return token_pb2.WatchRevocationsResponse(
+        revocations=[
+            token_pb2.Revocation(
+                kind=_KINDS[revocation.kind],
+                id=revocation.ref,
+                not_after=_timestamp(revocation.not_after),
+                expires_at=_timestamp(revocation.expires_at),
+            )
+            for revocation in revocations
+        ],
+        synced=synced,
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment.astimezone(UTC))
+    return stamp
+
+
+def _plain(value: object) -> object:
+    """Give JSON what the validator made immutable."""
+    return dict(value) if hasattr(value, "keys") else list(value)  # type: ignore[call-overload]  # the two frozen kinds
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidRequest("client_id is not a UUID") from None

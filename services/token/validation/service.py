@@ -1,0 +1,124 @@
+"""Whether an access token is good right now. Knows no gRPC and no SQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from authservice_validator import (
+    KeysUnavailable,
+    RevocationSet,
+    TokenError,
+    TokenExpired,
+    TokenInvalid,
+    TokenRevoked,
+    TokenVerifier,
+    VerifiedClaims,
+)
+from prometheus_client import Counter
+
+from chassis.clock import Clock
+from chassis.errors import Unavailable
+from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
+from services.token.validation.keys import StoredKeys
+from services.token.validation.models import Refusal, Verdict
+from services.token.validation.standing import Standing
+
+RESULTS = Counter("tokens_validated_total", "Access tokens validated, by result.", ["result"])
+
+_LEEWAY = timedelta(seconds=30)
+_CACHE_SIZE = 50_000
+_YIELD_AFTER = 32
+
+
+class ValidationService:
+    """Checks signature, times, tenant, and that nothing was revoked.
+
+    A token's algorithm is bound to its client's mode, its key to its client, and its audience to that
+    client, so a tenant that knows its own secret or key cannot speak in another's name.
+    """
+
+    def __init__(
+        self,
+        clients: ClientDirectory,
+        public_keys: StoredKeys,
+        secrets: StoredKeys,
+        standing: Standing,
+        revoked: RevocationSet,
+        clock: Clock,
+        issuer: str,
+    ) -> None:
+        """Take the two kinds of keys, and what knows of revocations."""
+        self._clients = clients
+        self._standing = standing
+        self._by_public_key = public_keys, _verifier(public_keys, issuer, revoked, clock)
+        self._by_secret = secrets, _verifier(secrets, issuer, revoked, clock)
+
+    async def resolve_key(self, api_key: str) -> Client | None:
+        """Return the client of an API key, or None for one that is not good.
+
+        Raises:
+            Unavailable: it cannot be told now.
+        """
+        try:
+            return (await self._clients.resolve_key(api_key)).client
+        except InvalidApiKey:
+            return None
+
+    async def validate(self, client: Client, tokens: Sequence[str]) -> list[Verdict]:
+        """Judge a client's tokens, in order.
+
+        Raises:
+            Unavailable: a key is not known and cannot be loaded now.
+        """
+        verdicts: list[Verdict] = []
+        for index, token in enumerate(tokens):
+            # A long batch must not keep the loop from everybody else.
+            if index % _YIELD_AFTER == _YIELD_AFTER - 1:
+                await asyncio.sleep(0)
+            verdicts.append(await self._verify(client, token))
+        verified = [verdict for verdict in verdicts if isinstance(verdict, VerifiedClaims)]
+        if verified:
+            good = iter(await self._standing.are_good(verified))
+            verdicts = [
+                Refusal.TOKEN_REVOKED if isinstance(verdict, VerifiedClaims) and not next(good) else verdict
+                for verdict in verdicts
+            ]
+        for verdict in verdicts:
+            RESULTS.labels("valid" if isinstance(verdict, VerifiedClaims) else str(verdict)).inc()
+        return verdicts
+
+    async def _verify(self, client: Client, token: str) -> Verdict:
+        """Check all that needs no look at the session."""
+        keys, verifier = self._by_secret if client.token_mode is TokenMode.HS256 else self._by_public_key
+        try:
+            claims = verifier.cached(token) or await verifier.verify(token)
+            _check_tenant(claims, client, keys)
+        except TokenExpired:
+            return Refusal.TOKEN_EXPIRED
+        except TokenRevoked:
+            return Refusal.TOKEN_REVOKED
+        except TokenError:
+            return Refusal.INVALID_TOKEN
+        except KeysUnavailable as error:
+            raise Unavailable from error
+        return claims
+
+
+def _verifier(keys: StoredKeys, issuer: str, revoked: RevocationSet, clock: Clock) -> TokenVerifier:
+    return TokenVerifier(
+        keys,
+        issuer=issuer,
+        leeway=_LEEWAY,
+        cache_size=_CACHE_SIZE,
+        revocations=revoked,
+        clock=lambda: clock.now().timestamp(),
+    )
+
+
+def _check_tenant(claims: VerifiedClaims, client: Client, keys: StoredKeys) -> None:
+    own = str(client.id)
+    # The key's owner is what counts: the claims are only what that owner wrote.
+    if keys.owner(claims.kid) != client.id or claims.client_id != own or claims.aud != (own,):
+        raise TokenInvalid("the token is not of this client")

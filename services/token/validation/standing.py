@@ -1,0 +1,83 @@
+"""Whether a session still lives and nothing of its token is revoked, as PostgreSQL has it at this moment.
+
+The calls that wait share one query. While PostgreSQL is away, what this process knows of revocations decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from authservice_validator import RevocationKind, RevocationSet, VerifiedClaims
+from prometheus_client import Counter
+
+from chassis.batching import Batcher
+from chassis.clock import Clock
+from chassis.database import Database
+from chassis.errors import Unavailable
+from services.token.validation import store
+
+log = structlog.get_logger()
+
+_QUERY_SECONDS = 1.0
+_REST_SECONDS = 1.0
+_MAX_CALLS = 200
+
+FALLBACKS = Counter("validation_from_memory_total", "Validations decided without PostgreSQL.")
+
+
+class Standing:
+    """Asks whether tokens that verified are still good."""
+
+    def __init__(self, db: Database, clock: Clock, revoked: RevocationSet) -> None:
+        """Take the database, and what is known of revocations without it."""
+        self._db = db
+        self._clock = clock
+        self._revoked = revoked
+        self._resting_until = 0.0
+        self._batcher: Batcher[Sequence[VerifiedClaims], Sequence[bool]] = Batcher(
+            self._read, max_batch=_MAX_CALLS
+        )
+
+    async def are_good(self, tokens: Sequence[VerifiedClaims]) -> Sequence[bool]:
+        """Return for each token whether its session lives and nothing revokes it."""
+        if time.monotonic() >= self._resting_until:
+            try:
+                return await self._batcher.submit(tokens)
+            except Unavailable:
+                log.warning("tokens are validated from memory, the database is away")
+                self._resting_until = time.monotonic() + _REST_SECONDS
+        FALLBACKS.inc(len(tokens))
+        return [not self._revoked.is_revoked(claims) for claims in tokens]
+
+    async def _read(self, calls: Sequence[Sequence[VerifiedClaims]]) -> Sequence[Sequence[bool]]:
+        sessions: set[UUID] = set()
+        refs: set[str] = set()
+        for tokens in calls:
+            for claims in tokens:
+                refs.update((claims.sub, claims.client_id, claims.jti, claims.kid))
+                if claims.sid is not None:
+                    sessions.add(UUID(claims.sid))
+        try:
+            async with asyncio.timeout(_QUERY_SECONDS), self._db.platform() as tx:
+                living, revoked = await store.standing(tx, sessions, refs, self._clock.now())
+        except TimeoutError:
+            raise Unavailable from None
+        return [[_is_good(claims, living, revoked) for claims in tokens] for tokens in calls]
+
+
+def _is_good(claims: VerifiedClaims, living: set[UUID], revoked: dict[tuple[str, str], int]) -> bool:
+    if claims.sid is None or UUID(claims.sid) not in living:
+        return False
+    if not revoked:
+        return True
+    named = (
+        (RevocationKind.USER, claims.sub),
+        (RevocationKind.CLIENT, claims.client_id),
+        (RevocationKind.TOKEN, claims.jti),
+        (RevocationKind.KEY, claims.kid),
+    )
+    return not any(claims.iat <= revoked.get((str(kind), ref), -1) for kind, ref in named)

@@ -1,0 +1,57 @@
+"""Every statement of validation: reads only, each for many calls at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from chassis.database import Tx
+from services.token.validation.models import StoredKey
+
+
+async def public_keys(tx: Tx, kids: Sequence[str], now: datetime) -> list[StoredKey]:
+    """Return the published keys with these names, of whichever client."""
+    rows = await tx.fetch(
+        """
+        SELECT kid, client_id, public_jwk FROM signing_keys
+        WHERE kid = ANY($1) AND (status <> 'retiring' OR retires_at > $2)
+        """,
+        kids,
+        now,
+    )
+    return [StoredKey(row["kid"], row["client_id"], row["public_jwk"]) for row in rows]
+
+
+async def secrets(tx: Tx, kids: Sequence[str]) -> list[StoredKey]:
+    """Return the living JWT secrets with these names, sealed, of whichever client."""
+    rows = await tx.fetch(
+        "SELECT kid, client_id, sealed FROM jwt_secrets WHERE kid = ANY($1) AND status = 'active'", kids
+    )
+    return [StoredKey(row["kid"], row["client_id"], row["sealed"]) for row in rows]
+
+
+async def standing(
+    tx: Tx, session_ids: Collection[UUID], refs: Collection[str], now: datetime
+) -> tuple[set[UUID], dict[tuple[str, str], int]]:
+    """Return which sessions live, and what is revoked: (kind, ref) → the last second of `iat` that is dead."""
+    rows = await tx.fetch(
+        """
+        SELECT id AS session_id, NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after FROM sessions
+        WHERE id = ANY($1) AND ended_at IS NULL AND expires_at > $3
+        UNION ALL
+        SELECT NULL, kind, ref, not_after FROM revocations WHERE ref = ANY($2) AND expires_at > $3
+        """,
+        list(session_ids),
+        list(refs),
+        now,
+    )
+    living: set[UUID] = set()
+    revoked: dict[tuple[str, str], int] = {}
+    for session_id, kind, ref, not_after in rows:
+        if session_id is not None:
+            living.add(session_id)
+        else:
+            last_second = int(not_after.timestamp())
+            revoked[kind, ref] = max(last_second, revoked.get((kind, ref), last_second))
+    return living, revoked
