@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -28,6 +29,16 @@ def _bounded(types: str | None) -> str | None:
     return types
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the time is out of range") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 class AuditEventFilters(BaseModel):
     """The query of the route; an unknown filter is refused, since ignoring it would show too much."""
 
@@ -45,8 +56,8 @@ class AuditEventFilters(BaseModel):
     target_type: str | None = Field(None, pattern=_NAME)
     target_id: str | None = Field(None, pattern=_ID)
     request_id: str | None = Field(None, pattern=_ID)
-    since: AwareDatetime | None = Field(None, alias="from", description="Happened at this time or later.")
-    until: AwareDatetime | None = Field(None, alias="to", description="Happened before this time.")
+    since: Moment | None = Field(None, alias="from", description="Happened at this time or later.")
+    until: Moment | None = Field(None, alias="to", description="Happened before this time.")
     limit: int = Field(50, ge=1, description=f"Entries per page; over {MAX_LIMIT} means {MAX_LIMIT}.")
     cursor: str | None = Field(None, max_length=1024, description="`next_cursor` of a page.")
 

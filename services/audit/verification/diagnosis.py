@@ -23,10 +23,10 @@ def diagnose(chains: Chains, row: Link, previous: bytes, following: Sequence[Lin
     if any(other.position == row.position for other in following):
         return Reason.ROW_INSERTED
     hashes = {other.position: other.hash for other in (row, *following)}
-    if _stood_here(chains, row, previous, following):
-        return Reason.ROW_INSERTED
     if _stood_behind(chains, row, hashes):
         return Reason.ROW_MOVED
+    if _stood_here(chains, row, previous, following):
+        return Reason.ROW_INSERTED
     return Reason.ROW_CHANGED
 
 
