@@ -13,7 +13,7 @@ from chassis.bus import Bus
 from chassis.clock import Clock, SystemClock
 from chassis.internal_keys import InternalKeys
 from chassis.probes import Probes
-from chassis.ratelimit import RateLimiter, connect_redis
+from chassis.ratelimit import RateLimiter, closing_redis, connect_redis
 from chassis.rpc import Channel
 from chassis.service import read_tls
 from chassis.settings import Environment
@@ -128,7 +128,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
         if redis is not None:
             await redis.ping()
 
-    resources: list[Resource] = [bus, *channels.values(), upstreams]
+    resources: list[Resource] = [bus, *closing_redis(redis), *channels.values(), upstreams]
     services: Mapping[str, Upstream] = upstreams.by_service
     return App(
         name=GATEWAY,
