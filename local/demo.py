@@ -65,7 +65,7 @@ def _create_client(port: int, admin_key: str) -> Demo:
         api_key=answer["api_key"],
         publishable_key=answer["publishable_key"],
         email=_EMAIL,
-        # The policy wants several kinds of characters and nothing of the name or address, which hex cannot spell.
+        # The policy wants several kinds of characters and no part of the address, which hex cannot spell.
         password=f"Local-{secrets.token_hex(8)}-7",
     )
 

@@ -186,7 +186,9 @@ class System:
                     raise LocalError(process.obituary())
             elapsed = time.monotonic() - began
             if elapsed > timeout:
-                raise LocalError(f"not ready after {timeout:.0f} s: {_missing(waiting)}")
+                raise LocalError(
+                    f"not ready after {timeout:.0f} s: {_missing(waiting)}; logs in {self.folder}/logs"
+                )
             if elapsed > _REPORT_AFTER and not reported:
                 self._report(f"still waiting for {_missing(waiting)}")
                 reported = True
@@ -256,4 +258,8 @@ def _addresses(ports: Mapping[str, list[tuple[int, int]]]) -> dict[str, tuple[li
 
 
 def _missing(waiting: list[ServiceProcess]) -> str:
-    return "; ".join(f"{process.name}: {process.why_not_ready()} (log {process.log})" for process in waiting)
+    """Who is not ready and why, those with one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for process in waiting:
+        reasons.setdefault(process.why_not_ready(), []).append(process.name)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
