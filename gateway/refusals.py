@@ -30,7 +30,7 @@ _MAX_WAITING: Final = 1000
 _MAX_BATCH: Final = 100
 _PAUSE_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 2.0
-_PER_MINUTE: Final = 20
+_PER_MINUTE: Final = 120
 _MAX_SOURCES: Final = 10_000
 
 NOT_RECORDED = Counter("gateway_refusals_not_recorded_total", "Refusals left out of the audit log.", ["why"])
@@ -48,7 +48,7 @@ class AuditQueue:
         self._seen: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
 
     def record(self, event: DomainEvent, caller: CallerContext) -> None:
-        """Queue an event; of one address and type the first twenty a minute."""
+        """Queue an event; of one address and type the first 120 a minute."""
         if not self._is_within_sample(event.type, caller.ip):
             NOT_RECORDED.labels("sampled").inc()
             return

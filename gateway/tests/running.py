@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 import httpx
@@ -94,6 +95,7 @@ async def running_gateway(
         "nats_url": SecretStr(system.servers.nats_url("gateway")),
         "redis_url": SecretStr(system.servers.redis_url),
         "base_url": BASE_URL,
+        "trusted_proxies": [ip_network("127.0.0.0/8")],
         **{f"{name}_url": url for name, url in urls.items()},
         **{f"{name}_grpc": f"127.0.0.1:{system.ports[name]}" for name in urls},
     }

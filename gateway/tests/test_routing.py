@@ -110,7 +110,9 @@ async def test_known_path_reaches_its_owner_as_it_was_sent(
 async def test_nul_in_the_query_is_400(echo_gateway: RunningGateway, echo: Echo) -> None:
     before = len(echo.arrived)
 
-    answer = await echo_gateway.raw(b"GET /echo/public?a=%00 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    answer = await echo_gateway.raw(
+        b"GET /echo/public?a=%00 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert len(echo.arrived) == before

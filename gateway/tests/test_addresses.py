@@ -1,0 +1,65 @@
+"""Whose address is believed (attacks G-01, L-08)."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from gateway.addresses import ClientAddresses, canonical, limit_key
+
+TRUSTING = ClientAddresses([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+ALONE = ClientAddresses([])
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "forwarded", "client"),
+    [
+        ("203.0.113.5", "", "", "203.0.113.5"),
+        # Not a proxy of ours: what it says is ignored.
+        ("203.0.113.5", "6.6.6.6", "for=6.6.6.6", "203.0.113.5"),
+        ("10.0.0.1", "203.0.113.5", "", "203.0.113.5"),
+        # The client's own forgery stands left of the true hop.
+        ("10.0.0.1", "6.6.6.6, 203.0.113.5", "", "203.0.113.5"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.5, 10.0.0.2", "", "203.0.113.5"),
+        ("10.0.0.1", "6.6.6.6, nonsense", "", "10.0.0.1"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.5:4711", "", "203.0.113.5"),
+        ("10.0.0.1", "", 'for="[2001:db8::1]:99";proto=https', "2001:db8::1"),
+        ("10.0.0.1", "", "for=6.6.6.6, for=203.0.113.5;by=10.0.0.1", "203.0.113.5"),
+        ("10.0.0.1", "", "for=unknown", "10.0.0.1"),
+        ("fd00::1", "203.0.113.5", "", "203.0.113.5"),
+        ("::ffff:10.0.0.1", "203.0.113.5", "", "203.0.113.5"),
+        ("10.0.0.1", ", ".join(["6.6.6.6"] * 5000 + ["203.0.113.5"]), "", "203.0.113.5"),
+        ("10.0.0.1", "", "", "10.0.0.1"),
+    ],
+)
+def test_client_is_the_right_most_hop_that_is_not_trusted(
+    peer: str, forwarded_for: str, forwarded: str, client: str
+) -> None:
+    assert TRUSTING.client(peer, forwarded_for, forwarded) == client
+
+
+def test_without_trusted_proxies_the_peer_is_the_client() -> None:
+    assert ALONE.client("10.0.0.1", "203.0.113.5", "for=203.0.113.5") == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("203.0.113.5:80", "203.0.113.5"),
+        ("[2001:DB8::1]:80", "2001:db8::1"),
+        ("2001:db8:0::1", "2001:db8::1"),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+        ("evil\r\n", None),
+        ("", None),
+    ],
+)
+def test_addresses_have_one_spelling(text: str, address: str | None) -> None:
+    assert canonical(text) == address
+
+
+def test_limits_count_an_ipv6_subscriber_as_one() -> None:
+    assert limit_key("2001:db8:1:2:3::4") == limit_key("2001:db8:1:2:ffff::1") == "2001:db8:1:2::"
+    assert limit_key("2001:db8:1:3::1") != limit_key("2001:db8:1:2::1")
+    assert limit_key("203.0.113.5") == "203.0.113.5"
