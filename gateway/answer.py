@@ -49,15 +49,20 @@ def security_headers(base_url: str) -> RawHeaders:
 
 
 class Answer:
-    """Wraps `send`. `headers` are added to the answer, whoever makes it."""
+    """Wraps `send`. `headers` are added to the answer, whoever makes it.
 
-    __slots__ = ("_send", "has_begun", "headers", "request_id", "status")
+    `closes_on_refusal` is for a client that waits to be asked for its body (`Expect: 100-continue`): refused
+    before that, it may send the body or not, so nothing may follow on that connection.
+    """
+
+    __slots__ = ("_send", "closes_on_refusal", "has_begun", "headers", "request_id", "status")
 
     def __init__(self, send: Send, request_id: str, security: RawHeaders) -> None:
         """Take the headers that every answer has."""
         self._send = send
         self.request_id = request_id
         self.headers: RawHeaders = [(b"x-request-id", request_id.encode()), *security]
+        self.closes_on_refusal = False
         self.has_begun = False
         self.status = 0
 
@@ -95,6 +100,8 @@ class Answer:
         if self.has_begun:
             raise error
         status, headers, body = problem(error, self.request_id)
+        if self.closes_on_refusal:
+            headers.append((b"connection", b"close"))
         await self.begin(status, headers)
         await self.body(body)
 

@@ -89,6 +89,7 @@ class GatewayFace:
         started = time.perf_counter()
         request = Inbound(scope, self._addresses)
         answer = Answer(send, request.request_id, self._security)
+        answer.closes_on_refusal = b"expect" in request.headers
         connection: HardenedProtocol | None = scope.get(CONNECTION)
         if connection is not None:
             connection.serving = asyncio.current_task()

@@ -8,6 +8,7 @@ more; and upgrades (h2c), after which the peers may disagree on where the next r
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final, cast
 
 from prometheus_client import Counter
@@ -31,6 +32,9 @@ _BODY: Final = (
     '{"type":"/docs/errors#%s","title":"%s","status":%d,'
     '"detail":"The request is not acceptable.","code":"%s"}'
 )
+
+_VERSIONS: Final = ("1.1", "1.0")
+_DIGITS: Final = re.compile(rb"[0-9]{1,15}")
 
 CUT = Counter("gateway_connections_cut_total", "Connections closed before an answer.", ["why"])
 
@@ -122,6 +126,9 @@ class HardenedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._refuse("400 Bad Request", "upgrade_not_supported")
             return
+        if self.parser.get_http_version() not in _VERSIONS or not _has_clear_length(self.headers):
+            self._refuse("400 Bad Request", "malformed_request")
+            return
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > MAX_HEAD_BYTES:
             self._refuse("431 Request Header Fields Too Large", "head_too_large")
             return
@@ -196,3 +203,18 @@ class HardenedProtocol(HttpToolsProtocol):
         body = (_BODY % (code, title, int(number), code)).encode()
         self.transport.write(_REFUSAL % (status.encode(), len(body), body))
         self.transport.close()
+
+
+def _has_clear_length(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether every reader finds the same end of the body: one plain length, or `chunked` and nothing else.
+
+    Judged here and not later, because whatever follows an unclear body must not be parsed either (RFC 9112
+    §11.2).
+    """
+    lengths = [value for name, value in headers if name == b"content-length"]
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if len(lengths) + len(codings) > 1:
+        return False
+    return all(_DIGITS.fullmatch(value) for value in lengths) and all(
+        value.lower() == b"chunked" for value in codings
+    )
