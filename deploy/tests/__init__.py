@@ -1,0 +1,1 @@
+"""Tests of what is deployed: the manifests, Compose, the secrets and an image."""
