@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 _FETCH_SECONDS = 2.0
 _GATHER_SECONDS = 0.02
+_GATHER_BUSY_SECONDS = 0.25
+_BUSY_MESSAGES = 20
 _BACKOFF_SECONDS = 1.0
 _ACK_WAIT_SECONDS = 30.0
 _MAX_DELIVERIES = 5
@@ -62,6 +64,7 @@ class Consumer:
         self._name = name
         self._subject = subject
         self._max_batch = max_batch
+        self._is_busy = False
 
     async def run(self) -> None:
         """Consume for ever; a job of the service."""
@@ -103,11 +106,14 @@ class Consumer:
         """Wait for one message, then briefly for those behind it.
 
         Asked for many at once, the client would hold the first back until all are there or the time is over.
+        When much comes the wait is longer, so that a slow machine makes large batches instead of many.
         """
         messages = await subscription.fetch(1, timeout=_FETCH_SECONDS)
         if self._max_batch > 1:
+            wait = _GATHER_BUSY_SECONDS if self._is_busy else _GATHER_SECONDS
             with contextlib.suppress(TimeoutError):
-                messages += await subscription.fetch(self._max_batch - 1, timeout=_GATHER_SECONDS)
+                messages += await subscription.fetch(self._max_batch - 1, timeout=wait)
+        self._is_busy = len(messages) >= _BUSY_MESSAGES
         return messages
 
     async def _handle(self, messages: list[Msg]) -> None:
