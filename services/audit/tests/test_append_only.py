@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
+
 import asyncpg
 import pytest
 
 from chassis.database import Database
+from services.audit.ingest import store
 from services.audit.tests.chain_log import ChainLog
 
 FORBIDDEN = [
@@ -93,3 +97,16 @@ async def test_partition_when_time_is_out_of_sense_then_none_is_made(database: D
     with pytest.raises(asyncpg.InvalidParameterValueError):
         async with database.platform() as tx:
             await tx.execute(f"SELECT ensure_audit_partition('{moment}')")
+
+
+async def test_partition_when_many_make_it_at_once_then_made_once(database: Database) -> None:
+    months = [datetime(2090, month, 1, tzinfo=UTC) for month in range(1, 7)]
+
+    async def make(moment: datetime) -> None:
+        async with database.platform() as tx:
+            await store.ensure_partition(tx, moment)
+
+    await asyncio.gather(*(make(moment) for moment in months for _ in range(4)))
+    async with database.platform() as tx:
+        made = await tx.fetch("SELECT relname FROM pg_class WHERE relname ~ '^audit_events_2090_..$'")
+    assert len(made) == len(months)

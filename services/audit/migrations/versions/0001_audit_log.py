@@ -14,7 +14,8 @@ branch_labels = None
 depends_on = None
 
 # A partition is made beside the log and attached when it is whole: CREATE TABLE … PARTITION OF would stop all
-# readers and writers of the log. The lock makes a second caller wait and then find the partition there.
+# readers and writers of the log. The lock makes a second caller wait and then find the partition there; it
+# asks pg_class for it, since to_regclass would answer from a cache that the lock does not refresh.
 _ENSURE_PARTITION = """
 CREATE FUNCTION ensure_audit_partition(moment timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -26,16 +27,16 @@ BEGIN
     IF moment IS NULL OR moment < '2020-01-01 00:00+00' OR moment >= '2100-01-01 00:00+00' THEN
         RAISE EXCEPTION 'no partition for that time' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF to_regclass(format('partitions.%I', name)) IS NOT NULL THEN
+    IF EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'partitions'::regnamespace) THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('ensure_audit_partition'));
-    IF to_regclass(format('partitions.%I', name)) IS NOT NULL THEN
+    IF EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'partitions'::regnamespace) THEN
         RETURN;
-    END IF; EXECUTE format('CREATE TABLE partitions.%I (LIKE public.audit_events INCLUDING ALL)', name);
-    EXECUTE format('ALTER TABLE public.audit_events ATTACH PARTITION partitions.%I FOR VALUES FROM (%L) TO
-    (%L)',
-                   name, first, next);
+    END IF;
+    EXECUTE format('CREATE TABLE partitions.%I (LIKE public.audit_events INCLUDING ALL)', name);
+    EXECUTE format('ALTER TABLE public.audit_events ATTACH PARTITION partitions.%I
+                    FOR VALUES FROM (%L) TO (%L)', name, first, next);
 END $$
 """
 
