@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, DateTime, Text, text
+from sqlalchemy import CheckConstraint, Column, DateTime, Index, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
@@ -34,6 +34,7 @@ class ClientRow(Base, table=True):
         CheckConstraint("status IN ('active', 'suspended')", name="status"),
         CheckConstraint("token_mode IN ('v1_hs256', 'v2_jwks', 'v3_es256', 'v3_eddsa')", name="token_mode"),
         CheckConstraint("jsonb_typeof(settings) = 'object'", name="settings"),
+        Index("ix_clients_allowed_origins", "allowed_origins", postgresql_using="gin"),
     )
 
     id: UUID = Field(primary_key=True)

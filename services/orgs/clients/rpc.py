@@ -50,6 +50,14 @@ class ClientRpc(ClientServiceServicer):
         """Answer a client by its id."""
         return _encode(await self._clients.get(parse_client_id(request.client_id)))
 
+    async def AllowsOrigin(  # noqa: N802 - the RPC's name
+        self,
+        request: clients_pb2.AllowsOriginRequest,
+        context: Any,  # noqa: ANN401 - gRPC's own; the interceptor has used it
+    ) -> clients_pb2.AllowsOriginResponse:
+        """Answer whether any active client allows the origin."""
+        return clients_pb2.AllowsOriginResponse(allowed=await self._clients.allows_origin(request.origin))
+
 
 def client_rpc(clients: ClientService, api_keys: ApiKeyService) -> RpcService:
     """Return the servicer for the process's gRPC face."""

@@ -96,6 +96,11 @@ class ClientService:
         await self._bus.tell(INVALIDATE, str(client.id))
         return CreatedClient(client, secret, publishable)
 
+    async def allows_origin(self, origin: str) -> bool:
+        """Return whether any active client lists an origin."""
+        async with self._db.platform() as tx:
+            return await store.allows_origin(tx, origin)
+
     async def get(self, client_id: UUID) -> Client:
         """Return a client.
 

@@ -43,6 +43,16 @@ async def find(tx: Tx, client_id: UUID) -> Client | None:
     return client_of(row) if row else None
 
 
+async def allows_origin(tx: Tx, origin: str) -> bool:
+    """Return whether any active client lists an origin."""
+    return bool(
+        await tx.fetchval(
+            "SELECT EXISTS (SELECT FROM clients WHERE allowed_origins @> ARRAY[$1::text] AND status = 'active')",
+            origin,
+        )
+    )
+
+
 async def lock(tx: Tx, client_id: UUID) -> Client | None:
     """Return a client and keep everyone else from changing it, or its keys, until the transaction ends."""
     row = await tx.fetchrow("SELECT * FROM clients WHERE id = $1 FOR NO KEY UPDATE", client_id)

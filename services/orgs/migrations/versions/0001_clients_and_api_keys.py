@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key_sha256", name=op.f("uq_api_keys_key_sha256")),
     )
     op.create_index("ix_api_keys_client_id_id", "api_keys", ["client_id", "id"])
+    op.create_index("ix_clients_allowed_origins", "clients", ["allowed_origins"], postgresql_using="gin")
 
 
 def _create_chassis_tables() -> None:
