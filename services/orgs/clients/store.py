@@ -47,7 +47,9 @@ async def allows_origin(tx: Tx, origin: str) -> bool:
     """Return whether any active client lists an origin."""
     return bool(
         await tx.fetchval(
-            "SELECT EXISTS (SELECT FROM clients WHERE allowed_origins @> ARRAY[$1::text] AND status = 'active')",
+            """
+            SELECT EXISTS (SELECT FROM clients WHERE allowed_origins @> ARRAY[$1::text] AND status = 'active')
+            """,
             origin,
         )
     )

@@ -45,6 +45,11 @@ class ClientServiceStub:
                 request_serializer=internal_dot_orgs_dot_v1_dot_clients__pb2.GetClientRequest.SerializeToString,
                 response_deserializer=internal_dot_orgs_dot_v1_dot_clients__pb2.Client.FromString,
                 _registered_method=True)
+        self.AllowsOrigin = channel.unary_unary(
+                '/internal.orgs.v1.ClientService/AllowsOrigin',
+                request_serializer=internal_dot_orgs_dot_v1_dot_clients__pb2.AllowsOriginRequest.SerializeToString,
+                response_deserializer=internal_dot_orgs_dot_v1_dot_clients__pb2.AllowsOriginResponse.FromString,
+                _registered_method=True)
 
 
 class ClientServiceServicer:
@@ -64,6 +69,13 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AllowsOrigin(self, request, context):
+        """AllowsOrigin tells whether any active client lists an origin: a browser's preflight carries no key to ask by.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClientServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.GetClient,
                     request_deserializer=internal_dot_orgs_dot_v1_dot_clients__pb2.GetClientRequest.FromString,
                     response_serializer=internal_dot_orgs_dot_v1_dot_clients__pb2.Client.SerializeToString,
+            ),
+            'AllowsOrigin': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllowsOrigin,
+                    request_deserializer=internal_dot_orgs_dot_v1_dot_clients__pb2.AllowsOriginRequest.FromString,
+                    response_serializer=internal_dot_orgs_dot_v1_dot_clients__pb2.AllowsOriginResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +150,33 @@ class ClientService:
             '/internal.orgs.v1.ClientService/GetClient',
             internal_dot_orgs_dot_v1_dot_clients__pb2.GetClientRequest.SerializeToString,
             internal_dot_orgs_dot_v1_dot_clients__pb2.Client.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllowsOrigin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.orgs.v1.ClientService/AllowsOrigin',
+            internal_dot_orgs_dot_v1_dot_clients__pb2.AllowsOriginRequest.SerializeToString,
+            internal_dot_orgs_dot_v1_dot_clients__pb2.AllowsOriginResponse.FromString,
             options,
             channel_credentials,
             insecure,

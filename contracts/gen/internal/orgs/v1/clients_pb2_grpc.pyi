@@ -36,6 +36,8 @@ class ClientServiceStub:
     ResolveApiKey: _grpc.UnaryUnaryMultiCallable[_clients_pb2.ResolveApiKeyRequest, _clients_pb2.ResolveApiKeyResponse]
     """ResolveApiKey finds the client of a key by the key's SHA-256; NOT_FOUND for an unknown, revoked or expired key."""
     GetClient: _grpc.UnaryUnaryMultiCallable[_clients_pb2.GetClientRequest, _clients_pb2.Client]
+    AllowsOrigin: _grpc.UnaryUnaryMultiCallable[_clients_pb2.AllowsOriginRequest, _clients_pb2.AllowsOriginResponse]
+    """AllowsOrigin tells whether any active client lists an origin: a browser's preflight carries no key to ask by."""
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
@@ -45,6 +47,8 @@ class ClientServiceAsyncStub(ClientServiceStub):
     ResolveApiKey: _aio.UnaryUnaryMultiCallable[_clients_pb2.ResolveApiKeyRequest, _clients_pb2.ResolveApiKeyResponse]  # type: ignore[assignment]
     """ResolveApiKey finds the client of a key by the key's SHA-256; NOT_FOUND for an unknown, revoked or expired key."""
     GetClient: _aio.UnaryUnaryMultiCallable[_clients_pb2.GetClientRequest, _clients_pb2.Client]  # type: ignore[assignment]
+    AllowsOrigin: _aio.UnaryUnaryMultiCallable[_clients_pb2.AllowsOriginRequest, _clients_pb2.AllowsOriginResponse]  # type: ignore[assignment]
+    """AllowsOrigin tells whether any active client lists an origin: a browser's preflight carries no key to ask by."""
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     """ClientService answers what every process needs to know of a client. Callers cache it and drop it by event."""
@@ -63,5 +67,13 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _clients_pb2.GetClientRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_clients_pb2.Client, _abc.Awaitable[_clients_pb2.Client]]: ...
+
+    @_abc_1.abstractmethod
+    def AllowsOrigin(
+        self,
+        request: _clients_pb2.AllowsOriginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clients_pb2.AllowsOriginResponse, _abc.Awaitable[_clients_pb2.AllowsOriginResponse]]:
+        """AllowsOrigin tells whether any active client lists an origin: a browser's preflight carries no key to ask by."""
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
