@@ -29,8 +29,9 @@ from gateway.contract import Contract
 from gateway.face import GatewayFace
 from gateway.forward import Forwarder
 from gateway.limits import Limits
-from gateway.origins import Origins, Verdict
+from gateway.origins import Origins
 from gateway.own import own_handlers
+from gateway.preflights import Preflights
 from gateway.protocol import HardenedProtocol
 from gateway.readiness import service_check
 from gateway.refusals import AuditQueue
@@ -95,9 +96,6 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
     decisions = Decisions(callers, tokens, limits, addresses)
     contract.require(classes=callers.classes, limits=limits.names)
 
-    async def preflight(origin: str) -> Verdict:
-        return origins.judge(origin, None)
-
     def make_face(probes: Probes) -> ASGIApp:
         return GatewayFace(
             contract,
@@ -105,7 +103,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             callers=callers,
             limits=limits,
             origins=origins,
-            preflight=preflight,
+            preflight=Preflights(channels["orgs"], origins).judge,
             forwarder=forwarder,
             own=own_handlers(contract, probes, audit, decisions, expose_metrics=settings.expose_metrics),
             security=security_headers(settings.base_url),

@@ -106,7 +106,7 @@ class Echo:
         """Hold the answer until the test lets it go, or the caller leaves."""
         assert self.hold is not None
         self.waiting += 1
-        gone = asyncio.create_task(receive())
+        gone = asyncio.ensure_future(receive())
         released = asyncio.create_task(self.hold.wait())
         done, pending = await asyncio.wait([gone, released], return_when=asyncio.FIRST_COMPLETED)
         for task in pending:

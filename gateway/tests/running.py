@@ -42,7 +42,14 @@ async def serving(app: ASGIApp, *, http: Any = "httptools") -> AsyncIterator[int
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, http=http, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False
+        app,
+        http=http,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

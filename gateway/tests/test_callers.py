@@ -69,7 +69,7 @@ async def test_api_key_names_the_client(
 async def test_bad_api_key_is_401(echo_gateway: RunningGateway, echo: Echo, key: str | None) -> None:
     before = len(echo.arrived)
 
-    sent = {} if key is None else {"X-API-Key": key.encode("latin-1")}
+    sent = [] if key is None else [(b"X-API-Key", key.encode("latin-1"))]
     answer = await echo_gateway.client.get("/echo/key", headers=sent)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
@@ -274,7 +274,7 @@ async def test_admin_route_refuses_everything_else(
         ("/echo/admin", {"X-API-Key": tenant.publishable_key}),
         ("/echo/admin", person.headers),
     ):
-        sent = {name: value.encode() for name, value in headers.items()}
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         answer = await echo_gateway.client.get(url, headers=sent)
         assert (answer.status_code, answer.json()["code"]) == (401, "invalid_admin_key"), (url, headers)
     assert len(echo.arrived) == before
