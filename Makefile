@@ -42,8 +42,10 @@ check: dev-env ## Everything CI checks beside the tests: format, lint, types, la
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
 	@$(VENV)/buf lint
+	@$(VENV)/buf breaking --against proto/released.binpb
 	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py --check
 	@$(RUN) scripts/merge_contract.py --check
+	@$(RUN) scripts/generate_docs.py --check
 
 bench: dev-env ## Measure the journeys against their floors (docs/performance.md)
 	@exec $(RUN) -m benchmarks $(ARGS)

@@ -106,13 +106,20 @@ def events() -> str:
 def _settings_of(process: str) -> type[Settings]:
     module = importlib.import_module("gateway.config" if process == GATEWAY else f"services.{process}.config")
     for _, member in inspect.getmembers(module, inspect.isclass):
-        if issubclass(member, Settings) and member.service == process and member.__module__ == module.__name__:
+        if (
+            issubclass(member, Settings)
+            and member.service == process
+            and member.__module__ == module.__name__
+        ):
             return member
     raise LookupError(process)
 
 
 def _table(fields: dict[str, FieldInfo]) -> list[str]:
-    rows = [f"| `{name.upper()}` | {_default(field)} | {field.description or ''} |" for name, field in fields.items()]
+    rows = [
+        f"| `{name.upper()}` | {_default(field)} | {field.description or ''} |"
+        for name, field in fields.items()
+    ]
     return ["| variable | default | meaning |", "| --- | --- | --- |", *rows]
 
 
