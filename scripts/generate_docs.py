@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,7 +130,20 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if value is None or value == "":
         return "none"
+    if isinstance(value, timedelta):
+        return f"`{_duration(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{getattr(value, 'value', value)}`"
+
+
+def _duration(value: timedelta) -> str:
+    """Write a duration as the settings take it."""
+    seconds = value.total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def _modules() -> Iterator[ModuleType]:
