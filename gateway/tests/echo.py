@@ -14,7 +14,9 @@ from gateway.own import OWN_PATHS
 KIB = 1024
 
 
-def _operation(access: str, *, limit: str = "default", body: int = 0, **extra: Any) -> dict[str, Any]:
+def _operation(
+    access: str, *, limit: str = "default", body: int = 0, parameters: tuple[Any, ...] = ()
+) -> dict[str, Any]:
     return {
         "operationId": "echo",
         "x-access": access,
@@ -22,12 +24,12 @@ def _operation(access: str, *, limit: str = "default", body: int = 0, **extra: A
         "x-body-limit": body,
         "x-owner": "identity",
         "responses": {},
-        **extra,
+        "parameters": list(parameters),
     }
 
 
-_ID = {"parameters": [{"name": "id", "in": "path", "schema": {"type": "string", "format": "uuid"}}]}
-_KEY = {"parameters": [{"name": "key", "in": "path", "schema": {"type": "string"}}]}
+_ID = ({"name": "id", "in": "path", "schema": {"type": "string", "format": "uuid"}},)
+_KEY = ({"name": "key", "in": "path", "schema": {"type": "string"}},)
 
 ECHO_CONTRACT: dict[str, Any] = {
     "paths": {
@@ -45,10 +47,10 @@ ECHO_CONTRACT: dict[str, Any] = {
         "/echo/user": {"get": _operation("user"), "post": _operation("user", body=64 * KIB)},
         "/echo/login": {"post": _operation("api_key", limit="login", body=16 * KIB)},
         "/echo/admin": {"get": _operation("admin", limit="admin")},
-        "/echo/things/{id}": {"get": _operation("public", **_ID)},
-        "/echo/things/{id}/close": {"post": _operation("public", **_ID)},
+        "/echo/things/{id}": {"get": _operation("public", parameters=_ID)},
+        "/echo/things/{id}/close": {"post": _operation("public", parameters=_ID)},
         "/echo/things/special": {"get": _operation("public")},
-        "/echo/roles/{key}": {"get": _operation("public", **_KEY)},
+        "/echo/roles/{key}": {"get": _operation("public", parameters=_KEY)},
     }
 }
 
