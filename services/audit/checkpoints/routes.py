@@ -54,7 +54,12 @@ def checkpoint_routes(checkpoints: Checkpoints) -> Router:
     """The slice's routes."""
     router = Router(tag="Audit")
 
-    @router.get("/api/admin/audit-events/checkpoints", access=Access.ADMIN, limit="admin")
+    @router.get(
+        "/api/admin/audit-events/checkpoints",
+        access=Access.ADMIN,
+        limit="admin",
+        responses={400: {"description": "`invalid_cursor`: not a cursor of this list."}},
+    )
     async def list_checkpoints(
         client_id: Annotated[
             UUID | None, Query(description="Of this client's chain; of all chains without it.")

@@ -81,7 +81,13 @@ def query_routes(query: Query) -> Router:
     """The slice's routes."""
     router = Router(tag="Audit")
 
-    @router.get("/api/admin/audit-events", access=Access.ADMIN, limit="admin", response_model=AuditEventPage)
+    @router.get(
+        "/api/admin/audit-events",
+        access=Access.ADMIN,
+        limit="admin",
+        response_model=AuditEventPage,
+        responses={400: {"description": "`invalid_cursor`: not a cursor of this list with these filters."}},
+    )
     async def list_audit_events(asked: Annotated[AuditEventFilters, Parameters()]) -> Response:
         """List what happened, newest first, by any combination of filters.
 
