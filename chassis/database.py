@@ -190,7 +190,12 @@ async def _give_back(
     pool: asyncpg.Pool[asyncpg.Record], connection: PoolConnectionProxy[asyncpg.Record]
 ) -> None:
     """Return a connection to its pool, rolled back when the transaction did not commit."""
-    if not connection.is_closed() and connection.is_in_transaction():
+    try:
+        is_open = not connection.is_closed() and connection.is_in_transaction()
+    except asyncpg.InterfaceError:
+        # It was lost, and the pool has taken it back by itself.
+        return
+    if is_open:
         try:
             await asyncio.shield(asyncio.wait_for(connection.execute("ROLLBACK"), _ROLLBACK_SECONDS))
         except BaseException as error:

@@ -110,3 +110,16 @@ async def test_statement_over_its_time_is_unavailable(narrow: Database) -> None:
     with pytest.raises(DatabaseUnavailable):
         async with narrow.tenant(new_id()) as tx:
             await tx.execute("SELECT pg_sleep(5)")
+
+
+async def test_connection_lost_inside_a_transaction_is_unavailable_and_the_next_one_works(
+    narrow: Database, notes: Notes
+) -> None:
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            async with narrow.platform() as tx:
+                pid = await tx.fetchval("SELECT pg_backend_pid()")
+                await notes.sql("SELECT pg_terminate_backend($1)", pid)
+                await tx.fetchval("SELECT 1")
+        async with narrow.platform() as tx:
+            assert await tx.fetchval("SELECT 1") == 1
