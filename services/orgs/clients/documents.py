@@ -6,6 +6,7 @@ again: answers carry `MASK` in its place, and sending `MASK` back leaves it as i
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -37,28 +38,23 @@ def check_document(document: dict[str, Any]) -> dict[str, Any]:
         if depth == MAX_DEPTH and any(isinstance(value, dict | list) for value in level):
             raise PydanticCustomError("too_deep", f"must not be nested deeper than {MAX_DEPTH} levels")
         level = [inner for value in level for inner in _checked_members(value)]
-    check_size(document)
+    _check_size(document)
     return document
 
 
-def check_size(document: Document) -> None:
-    """Check that a document, or what a merge made of it, is not too large.
+def merge(stored: Document, changes: Document) -> dict[str, Any]:
+    """Return the stored document with the changed top-level members; null removes one.
 
     Raises:
-        PydanticCustomError: it is.
+        PydanticCustomError: the result is too large, or a mask stands where no secret is stored.
     """
-    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_BYTES:
-        raise PydanticCustomError("too_large", f"must not be larger than {MAX_BYTES // 1024} KiB as JSON")
-
-
-def merge(stored: Document, changes: Document) -> dict[str, Any]:
-    """Return the stored document with the changed top-level members; null removes one."""
     merged = dict(stored)
     for name, value in changes.items():
         if value is None:
             merged.pop(name, None)
         else:
-            merged[name] = _unmask(value, stored.get(name))
+            merged[name] = _unmask(name, value, stored.get(name))
+    _check_size(merged)
     return merged
 
 
@@ -73,6 +69,11 @@ def masked_for_audit(document: Document) -> dict[str, Any]:
         name: MASK if _SECRET_WORD.search(name) and value is not None else _masked_inside(value)
         for name, value in document.items()
     }
+
+
+def _check_size(document: Document) -> None:
+    if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_BYTES:
+        raise PydanticCustomError("too_large", f"must not be larger than {MAX_BYTES // 1024} KiB as JSON")
 
 
 def _checked_members(value: object) -> list[Any]:
@@ -113,15 +114,19 @@ def _masked_inside(value: object) -> object:
             return value
 
 
-def _unmask(value: object, stored: object) -> object:
-    """Put stored secrets back where a reader returns their mask."""
-    match value, stored:
-        case str(), str() if value == MASK:
+def _unmask(name: str, value: object, stored: object) -> object:
+    """Put stored secrets back where a reader returns their mask; members of lists are matched by position."""
+    match value:
+        case str() if value == MASK and _SECRET_NAME.search(name):
+            if not isinstance(stored, str):
+                raise PydanticCustomError("mask_without_secret", "has a mask where no secret is stored")
             return stored
-        case dict(), dict():
-            return {name: _unmask(item, stored.get(name)) for name, item in value.items()}
-        case list(), list():
-            pairs = zip(value, [*stored, *[None] * len(value)], strict=False)
-            return [_unmask(item, before) for item, before in pairs]
+        case dict():
+            before = stored if isinstance(stored, dict) else {}
+            return {inner: _unmask(inner, item, before.get(inner)) for inner, item in value.items()}
+        case list():
+            places = stored if isinstance(stored, list) else []
+            pairs = itertools.zip_longest(value, places[: len(value)])
+            return [_unmask(name, item, before) for item, before in pairs]
         case _:
             return value

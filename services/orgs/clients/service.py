@@ -22,7 +22,7 @@ from contracts.clients import INVALIDATE, TokenMode
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.models import NewApiKey, draw_key
 from services.orgs.clients import store
-from services.orgs.clients.documents import MASK, check_size, masked_for_audit, merge
+from services.orgs.clients.documents import MASK, Document, masked_for_audit, merge
 from services.orgs.clients.models import DEFAULT_CELL, Client, ClientStatus
 from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
 from services.orgs.clients.slugs import distinct, slug_from
@@ -67,6 +67,7 @@ class ClientService:
 
         Raises:
             SlugTaken: another client has the slug that was asked for; a derived one is made distinct.
+            UnprocessableRequest: the settings mask a secret that is not stored.
         """
         now = self._clock.now()
         client = Client(
@@ -77,7 +78,7 @@ class ClientService:
             token_mode=wanted.token_mode or self._default_token_mode,
             allowed_origins=tuple(wanted.allowed_origins),
             webhook_url=wanted.webhook_url,
-            settings=merge({}, wanted.settings),
+            settings=_merged({}, wanted.settings),
             cell=DEFAULT_CELL,
             created_at=now,
             updated_at=now,
@@ -135,7 +136,7 @@ class ClientService:
         Raises:
             ClientNotFound: there is none.
             TokenModeDowngrade: back to a shared secret, without saying so.
-            UnprocessableRequest: the merged settings are too large.
+            UnprocessableRequest: the merged settings are too large, or mask a secret that is not stored.
         """
         async with self._db.platform() as tx:
             before = await store.lock(tx, client_id)
@@ -176,7 +177,7 @@ def _changed(client: Client, changes: UpdateClientRequest) -> Client:
         if "allowed_origins" in sent
         else client.allowed_origins,
         webhook_url=changes.webhook_url if "webhook_url" in sent else client.webhook_url,
-        settings=_merged(client, changes) if "settings" in sent else client.settings,
+        settings=_merged(client.settings, changes.settings) if "settings" in sent else client.settings,
         status=changes.status if "status" in sent else client.status,
         token_mode=token_mode,
     )
@@ -186,14 +187,12 @@ def _is_downgrade(present: TokenMode, wanted: TokenMode) -> bool:
     return wanted is TokenMode.HS256 and present is not TokenMode.HS256
 
 
-def _merged(client: Client, changes: UpdateClientRequest) -> dict[str, Any]:
-    merged = merge(client.settings, changes.settings)
+def _merged(stored: Document, changes: Document) -> Document:
     try:
-        check_size(merged)
+        return merge(stored, changes)
     except PydanticCustomError as error:
         fault = FieldError(field="settings", code=error.type, detail=error.message())
         raise UnprocessableRequest(errors=(fault,)) from None
-    return merged
 
 
 def _for_audit(client: Client) -> dict[str, Any]:

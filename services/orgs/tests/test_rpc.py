@@ -92,6 +92,23 @@ async def test_client_service_when_nothing_is_there_then_not_found(system: Syste
             assert await refusal(call) == "client_not_found"
 
 
+async def test_allows_origin_when_an_active_client_lists_it_then_true(system: System) -> None:
+    origin = f"https://{secrets.token_hex(6)}.example.com"
+    tenant = await system.tenant(allowed_origins=[origin])
+    async with system.channel("orgs", caller="gateway") as channel:
+        stub: Any = ClientServiceStub(cast("Any", channel))
+
+        async def allowed(text: str) -> bool:
+            return bool((await stub.AllowsOrigin(clients_pb2.AllowsOriginRequest(origin=text))).allowed)
+
+        assert await allowed(origin)
+        for other in ("", "*", "null", origin + ".evil.example", origin[:-1], origin + "/"):
+            assert not await allowed(other), other
+        path = f"/api/admin/clients/{tenant.id}"
+        await system.call("orgs", "PATCH", path, caller=system.admin(), json={"status": "suspended"})
+        assert not await allowed(origin)
+
+
 async def test_admin_create_and_list_when_admin_then_as_over_http(system: System) -> None:
     word = secrets.token_hex(4)
     wanted = admin_pb2.CreateClientRequest(
