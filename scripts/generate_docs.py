@@ -1,6 +1,6 @@
 """Write the generated pages of `docs/`: configuration, errors and events; `--check` fails when one is stale.
 
-They come from the settings classes, the error classes and the event catalogue, so they cannot drift from the code.
+They come from the settings classes, the error classes and the event catalogue, so they cannot drift.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def configuration() -> str:
         "# Configuration\n",
         GENERATED,
         "Environment variables, read once at start. For a service `<SERVICE>_<NAME>` (such as",
-        "`IDENTITY_DATABASE_URL`) wins over `<NAME>`, and `<NAME>_FILE`, a file with the value, stands for any",
-        "`<NAME>`. Durations are `15m`, `168h`, `7d`, `500ms` or seconds. A value that is not acceptable stops the",
-        "process with a line that names it.\n",
+        "`IDENTITY_DATABASE_URL`) wins over `<NAME>`, and `<NAME>_FILE`, a file with the value, stands for",
+        "any `<NAME>`. Durations are `15m`, `168h`, `7d`, `500ms` or seconds. A value that is not acceptable",
+        "stops the process with a line that names it.\n",
     ]
     lines += ["## Every process\n", *_table(dict(Settings.model_fields)), ""]
     for process in (GATEWAY, *SERVICES):
@@ -93,7 +93,7 @@ def events() -> str:
     lines = [
         "# Events\n",
         GENERATED,
-        "Each is an audit event: stored, chained, and to be found by `GET /api/admin/audit-events?event_type=`.\n",
+        "Each is an audit event: stored, chained, found by `GET /api/admin/audit-events?event_type=`.\n",
         "| type | target | data | meaning |",
         "| --- | --- | --- | --- |",
     ]
