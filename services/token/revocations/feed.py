@@ -72,6 +72,7 @@ class RevocationFeed:
         self._since: datetime | None = None
         self._loaded = asyncio.Event()
         self._wake = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._subscribers: set[_Subscriber] = set()
         self._forget_at = 0.0
         bus.on(INVALIDATE, self._on_news)
@@ -80,11 +81,15 @@ class RevocationFeed:
         """Follow for ever; a job of the service."""
         while True:
             self._wake.clear()
+            waiting, self._waiting = self._waiting, []
             try:
                 await self._read()
                 self._loaded.set()
             except Unavailable:
                 log.warning("revocations cannot be read")
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
             self._forget_expired()
             try:
                 await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
@@ -106,6 +111,7 @@ class RevocationFeed:
                 await asyncio.wait_for(self._loaded.wait(), _SIGN_OF_LIFE_SECONDS)
             except TimeoutError:
                 continue
+        await self._look_now()
         subscriber.give(list(self._in_force.values()))
         self._subscribers.add(subscriber)
         try:
@@ -123,6 +129,16 @@ class RevocationFeed:
                 yield part, False
         finally:
             self._subscribers.discard(subscriber)
+
+    async def _look_now(self) -> None:
+        """Wait for a reading that begins from now on, so that what was revoked before is known."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._wake.set()
+        try:
+            await asyncio.wait_for(future, _SIGN_OF_LIFE_SECONDS)
+        except TimeoutError:
+            log.warning("a stream of revocations begins with what is in memory")
 
     async def _on_news(self, _text: str) -> None:
         self._wake.set()

@@ -83,7 +83,7 @@ def _declare_jwks(router: Router, jwks: Jwks) -> None:
 
 def _declare_rotation(router: Router, signing: SigningService) -> None:
     async def rotate_secret(client_id: UUID, caller: Caller) -> SecretRotated:
-        """Replace the client's JWT secret, shown only here. Access tokens signed with the old one are dead."""
+        """Replace the client's JWT secret, shown only here. Tokens signed with the old one are dead."""
         return SecretRotated(jwt_secret=await signing.rotate_secret(caller, client_id))
 
     for name in ("rotate-secret", "rotate-jwt"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ RESULTS = Counter("tokens_validated_total", "Access tokens validated, by result.
 _LEEWAY = timedelta(seconds=30)
 _CACHE_SIZE = 50_000
 _YIELD_AFTER = 32
+_SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class ValidationService:
@@ -122,3 +124,6 @@ def _check_tenant(claims: VerifiedClaims, client: Client, keys: StoredKeys) -> N
     # The key's owner is what counts: the claims are only what that owner wrote.
     if keys.owner(claims.kid) != client.id or claims.client_id != own or claims.aud != (own,):
         raise TokenInvalid("the token is not of this client")
+    # A tenant that knows its secret may sign anything; what is not one of our sessions is looked for nowhere.
+    if claims.sid is None or not _SESSION_ID.fullmatch(claims.sid):
+        raise TokenInvalid("the token is of no session")

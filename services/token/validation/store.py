@@ -34,7 +34,7 @@ async def secrets(tx: Tx, kids: Sequence[str]) -> list[StoredKey]:
 async def standing(
     tx: Tx, session_ids: Collection[UUID], refs: Collection[str], now: datetime
 ) -> tuple[set[UUID], dict[tuple[str, str], int]]:
-    """Return which sessions live, and what is revoked: (kind, ref) → the last second of `iat` that is dead."""
+    """Return which sessions live, and what is revoked: (kind, ref) → the last dead second of `iat`."""
     rows = await tx.fetch(
         """
         SELECT id AS session_id, NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after FROM sessions

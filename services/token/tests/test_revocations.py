@@ -1,0 +1,190 @@
+"""The streams of revocations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from chassis.errors import AppError
+from contracts.gen.auth.v1 import token_pb2
+from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
+from services.token.tests.conftest import Token, changed, claims_of, header_of, user_of
+from tests.harness import System, Tenant
+
+Response = token_pb2.WatchRevocationsResponse
+KIND = token_pb2.Revocation
+
+
+class Stream:
+    """A stream of revocations, and what it has said."""
+
+    def __init__(self, messages: AsyncIterable[Response]) -> None:
+        """Take the call."""
+        self._messages = aiter(messages)
+        self.seen: list[token_pb2.Revocation] = []
+
+    async def until_synced(self) -> None:
+        """Read what is in force."""
+        while not (await self._next()).synced:
+            pass
+
+    async def until(self, kind: KIND.Kind.ValueType, ref: str) -> token_pb2.Revocation:
+        """Read until something is named."""
+        while True:
+            for revocation in self.seen:
+                if (revocation.kind, revocation.id) == (kind, ref):
+                    return revocation
+            await self._next()
+
+    async def empty_message(self) -> None:
+        """Read a sign of life."""
+        while (await self._next()).revocations:
+            pass
+
+    async def _next(self) -> Response:
+        message = await asyncio.wait_for(anext(self._messages), 3)
+        self.seen += message.revocations
+        return message
+
+
+def all_clients(token: Token) -> Stream:
+    """What a gateway hears."""
+    return Stream(token.verification.WatchRevocations(verification_pb2.WatchRevocationsRequest()))
+
+
+def of(token: Token, tenant: Tenant) -> Stream:
+    """What a customer hears."""
+    request = token_pb2.WatchRevocationsRequest(api_key=tenant.api_key)
+    return Stream(token.public.WatchRevocations(request))
+
+
+async def log_out(
+    token: Token, tenant: Tenant, session: sessions_pb2.OpenedSession, process: int = 0
+) -> None:
+    """End a session."""
+    body = {"refresh_token": session.refresh_token}
+    assert (await token.post(tenant, "/api/auth/logout", process=process, json=body)).status == 204
+
+
+async def test_watch_when_opened_then_first_what_is_in_force_then_news_of_each_process(
+    token: Token, tenant: Tenant
+) -> None:
+    before, after, elsewhere = [await token.open(tenant) for _ in range(3)]
+    await log_out(token, tenant, before)
+    stream = all_clients(token)
+    await stream.until_synced()
+    known = {revocation.id for revocation in stream.seen}
+    assert before.session_id in known
+    assert after.session_id not in known
+    await log_out(token, tenant, after)
+    found = await stream.until(KIND.KIND_SESSION, after.session_id)
+    assert found.expires_at.seconds - found.not_after.seconds == 0
+    await log_out(token, tenant, elsewhere, process=1)
+    await stream.until(KIND.KIND_SESSION, elsewhere.session_id)
+    await stream.empty_message()
+
+
+async def test_watch_when_public_then_only_the_keys_tenant(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    other = await system.tenant()
+    stream = of(token, tenant)
+    await stream.until_synced()
+    strange, mine = await token.open(other), await token.open(tenant)
+    await log_out(token, other, strange)
+    await log_out(token, tenant, mine)
+    await stream.until(KIND.KIND_SESSION, mine.session_id)
+    await stream.empty_message()
+    assert [revocation.id for revocation in stream.seen] == [mine.session_id]
+
+
+async def test_watch_when_api_key_is_not_good_then_refused(token: Token) -> None:
+    stream = token.public.WatchRevocations(token_pb2.WatchRevocationsRequest(api_key="ask_unknown"))
+    with pytest.raises(AppError) as refusal:
+        await anext(aiter(stream))
+    assert refusal.value.code == "invalid_api_key"
+
+
+async def test_watch_when_user_is_suspended_and_secret_rotated_then_named(
+    system: System, token: Token
+) -> None:
+    tenant = await system.tenant(token_mode="v1_hs256")
+    user = user_of(tenant)
+    opened = await token.open(tenant, user)
+    stream = of(token, tenant)
+    await stream.until_synced()
+    gone = changed(user, status="deleted", version=2)
+    await token.sessions.PutUser(sessions_pb2.PutUserRequest(user=gone))
+    await stream.until(KIND.KIND_USER, user.id)
+    await stream.until(KIND.KIND_SESSION, opened.session_id)
+    path = f"/api/admin/clients/{tenant.id}/rotate-secret"
+    await system.call("token", "POST", path, caller=system.admin())
+    await stream.until(KIND.KIND_KEY, header_of(opened.access_token)["kid"])
+
+
+async def test_watch_when_a_lower_number_is_committed_later_then_not_missed(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    stream = of(token, tenant)
+    await stream.until_synced()
+    base, _, _ = system.servers.postgres_url.rpartition("/")
+    slow = await asyncpg.connect(f"{base}/token")
+    try:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute(
+            "INSERT INTO revocations (client_id, kind, ref, not_after, expires_at) "
+            "VALUES ($1, 'token', 'late', now(), now() + interval '1 hour')",
+            tenant.id,
+        )
+        quick = await token.open(tenant)
+        await log_out(token, tenant, quick)
+        await stream.until(KIND.KIND_SESSION, quick.session_id)
+        await transaction.commit()
+    finally:
+        await slow.close()
+    await stream.until(KIND.KIND_TOKEN, "late")
+    # Told once, though it is read again and again.
+    await stream.empty_message()
+    await stream.empty_message()
+    assert [revocation.id for revocation in stream.seen].count("late") == 1
+
+
+async def test_revocation_when_its_tokens_are_over_then_not_told_any_more(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    opened = await token.open(tenant)
+    await log_out(token, tenant, opened)
+    stream = of(token, tenant)
+    await stream.until_synced()
+    found = await stream.until(KIND.KIND_SESSION, opened.session_id)
+    lives = found.expires_at.ToDatetime().timestamp() - system.clock.now().replace(tzinfo=None).timestamp()
+    # The life of an access token, and a minute for clocks that differ.
+    assert timedelta(minutes=15) < timedelta(seconds=lives) <= timedelta(minutes=16)
+
+
+@pytest.mark.parametrize("kind", ["user", "client", "token", "key"])
+async def test_validate_when_any_kind_of_revocation_names_the_token_then_revoked(
+    system: System, token: Token, tenant: Tenant, kind: str
+) -> None:
+    opened = await token.open(tenant)
+    claims = claims_of(opened.access_token)
+    names = {
+        "user": claims["sub"],
+        "client": claims["client_id"],
+        "token": claims["jti"],
+        "key": header_of(opened.access_token)["kid"],
+    }
+    statement = (
+        "INSERT INTO revocations (client_id, kind, ref, not_after, expires_at) "
+        "VALUES ($1, $2, $3, to_timestamp($4), now() + interval '1 hour')"
+    )
+    # One that was written before the token was issued names it in vain.
+    await system.sql("token", statement, tenant.id, kind, names[kind], float(claims["iat"] - 1))
+    assert (await token.validate(tenant, opened.access_token)).valid
+    await system.sql("token", statement, tenant.id, kind, names[kind], float(claims["iat"]))
+    assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
