@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from chassis.bus import STREAM
 from contracts.topology import GATEWAY, RELAYS, SERVICES
+
+CONSUMERS: dict[str, tuple[str, ...]] = {"audit": ("audit",), "token": ("token-new-clients",)}
+"""Service → the durable consumers it may create, read and acknowledge; no other service's."""
 
 ADMIN = "admin"
 """A user without limits, for operators and tests; no process uses it."""
@@ -23,14 +27,18 @@ class NatsPermissions:
 
     @classmethod
     def of_service(cls, service: str) -> NatsPermissions:
-        """A service: its own events and invalidations out; everybody's in, through JetStream consumers."""
+        """A service: its own events and invalidations out; everybody's in, through its own consumers.
+
+        It may create the stream, and never change, purge or delete it: what all said is not its to erase.
+        """
         speaks_for = (service, *sorted(RELAYS.get(service, ())))
         return cls(
             publish=[
                 *(f"events.{name}.>" for name in speaks_for),
                 "invalidate.>",
-                "$JS.API.>",
-                "$JS.ACK.>",
+                f"$JS.API.STREAM.INFO.{STREAM}",
+                f"$JS.API.STREAM.CREATE.{STREAM}",
+                *(subject for name in CONSUMERS.get(service, ()) for subject in _of_consumer(name)),
                 "_INBOX.>",
             ],
             subscribe=["events.>", "invalidate.>", "_INBOX.>"],
@@ -48,6 +56,18 @@ class NatsPermissions:
             "publish": {"allow": list(self.publish)} if self.publish else {"deny": [">"]},
             "subscribe": {"allow": list(self.subscribe)},
         }
+
+
+def _of_consumer(name: str) -> list[str]:
+    """The subjects by which a durable consumer is created, read and acknowledged."""
+    return [
+        f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}",
+        f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}.>",
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.{name}",
+        f"$JS.API.CONSUMER.INFO.{STREAM}.{name}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}",
+        f"$JS.ACK.{STREAM}.{name}.>",
+    ]
 
 
 def permissions_of_all(services: Iterable[str] = SERVICES) -> dict[str, NatsPermissions]:
