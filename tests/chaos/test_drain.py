@@ -1,0 +1,77 @@
+"""SIGTERM under load: what was begun is finished, and what is new goes elsewhere (F-12)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import httpx
+import pytest
+
+from local.service_process import ServiceProcess
+from tests.e2e.stack import PASSWORD, Login, Stack, Tenant
+
+IN_FLIGHT = 24
+
+
+async def drained(process: ServiceProcess) -> int | None:
+    """Wait until a process that was asked to stop has ended; its exit code."""
+    await asyncio.to_thread(process.wait_stopped, 15.0)
+    return process.exit_code
+
+
+async def test_gateway_when_asked_to_stop_then_answers_what_it_has_begun(stack: Stack, shop: Tenant) -> None:
+    user = await stack.sign_up(shop)
+    body = {"email": user.email, "password": PASSWORD, "token_transport": "json"}
+    gateway = stack.processes("gateway")[1]
+    async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=IN_FLIGHT)) as http:
+        url = f"{gateway.url}/api/auth/login"
+        logins = [
+            asyncio.create_task(http.post(url, json=body, headers=shop.headers)) for _ in range(IN_FLIGHT)
+        ]
+        # One is answered: the others, which cost as much, are under way.
+        await asyncio.wait(logins, return_when=asyncio.FIRST_COMPLETED)
+        gateway.ask_to_stop()
+        answers = await asyncio.gather(*logins)
+    assert [answer.status_code for answer in answers] == [200] * IN_FLIGHT
+    assert await drained(gateway) == 0
+    assert (await stack.call("GET", "/api/auth/me", user)).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["identity-2", "token-2"])
+async def test_service_when_asked_to_stop_under_load_then_nobody_notices(
+    stack: Stack, shop: Tenant, name: str
+) -> None:
+    """Rolling a service over: every request of the whole time succeeds, the stopped process ends well."""
+    process = stack.system.process(name)
+    stopped = asyncio.Event()
+    statuses: list[tuple[str, int]] = []
+
+    async def work(gateway: int) -> None:
+        user = await stack.sign_up(shop, gateway=gateway)
+        rounds = 0
+        while not stopped.is_set() or rounds < 3:
+            rounds += 1
+            body = {"email": user.email, "password": PASSWORD, "token_transport": "json"}
+            opened = await stack.call("POST", "/api/auth/login", shop, json=body, gateway=gateway)
+            statuses.append(("login", opened.status_code))
+            if opened.status_code != 200:
+                continue
+            login = Login.of(shop, opened)
+            request_id = {"x-request-id": f"drain-{secrets.token_hex(4)}"}
+            for method, path in (("GET", "/api/auth/me"), ("GET", "/api/auth/sessions")):
+                answer = await stack.call(method, path, login, gateway=gateway, headers=request_id)
+                statuses.append((path, answer.status_code))
+            renewed = await stack.refresh(shop, login.refresh_token, gateway=gateway)
+            statuses.append(("refresh", renewed.status_code))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(6):
+            group.create_task(work(number % 2))
+        while len(statuses) < 12:
+            await asyncio.sleep(0.02)
+        process.ask_to_stop()
+        code = await drained(process)
+        stopped.set()
+    assert [one for one in statuses if one[1] != 200] == []
+    assert code == 0

@@ -1,0 +1,156 @@
+"""Every operation against every wrong credential; made from the contract, so later routes are covered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests.contract.operations import Operation, named, operations
+from tests.e2e.stack import Caller, Login, Stack
+
+HOSTILE = {"origin": "https://evil.example"}
+OF_A_CLIENT = [operation for operation in operations() if operation.access in ("api_key", "user")]
+OF_USERS = [operation for operation in OF_A_CLIENT if operation.access == "user"]
+OF_ADMINS = [operation for operation in operations() if operation.access == "admin"]
+OTHERS = [
+    operation for operation in operations() if operation.access not in ("public", "api_key", "user", "admin")
+]
+
+
+@dataclass(frozen=True)
+class World:
+    """Two tenants with a user each, and the ids of what the first one has."""
+
+    stack: Stack
+    a: Login
+    b: Login
+    ids: dict[str, str]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be shown to the second."""
+        return [self.a.tenant.id, self.a.user_id, self.a.session_id, self.a.email, *self.ids.values()]
+
+    def path(self, operation: Operation) -> str:
+        """The operation's path with ids of the first tenant."""
+        unknown = set(operation.path_parameters) - set(self.ids)
+        if unknown:
+            pytest.fail(
+                f"{operation.name} has the path parameter {', '.join(sorted(unknown))}, which this matrix "
+                "does not know: add an id of an object of tenant A to `world` below, so the route is covered"
+            )
+        return operation.path(self.ids)
+
+    async def call(
+        self, operation: Operation, caller: Caller | None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """Call the operation on the first tenant's objects, with an acceptable body."""
+        return await self.stack.call(
+            operation.method, self.path(operation), caller, headers=headers, json=operation.body()
+        )
+
+
+@pytest.fixture
+async def world(stack: Stack) -> World:
+    """Fresh tenants: an operation may end sessions or replace keys."""
+    a = await stack.sign_up(await stack.tenant())
+    b = await stack.sign_up(await stack.tenant())
+    keys = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/api-keys", stack.admin)
+    publishable = next(key for key in keys.json()["items"] if key["kind"] == "publishable")
+    ids = {
+        "client_id": a.tenant.id,
+        "key_id": publishable["id"],
+        "session_id": a.session_id,
+        "user_id": a.user_id,
+    }
+    return World(stack, a, b, ids)
+
+
+def assert_nothing_shown(world: World, answer: httpx.Response) -> None:
+    """The answer holds nothing of the first tenant."""
+    assert answer.status_code < 500, answer.text
+    for secret in world.secrets:
+        assert secret not in answer.text
+
+
+@pytest.mark.parametrize("operation", OF_A_CLIENT, ids=named)
+async def test_operation_when_without_a_key_then_is_401(world: World, operation: Operation) -> None:
+    bearer = {"authorization": f"Bearer {world.a.access_token}"}
+    for headers in ({}, bearer, {"x-api-key": ""}, {**bearer, "x-api-key": "ask_unknown"}):
+        answer = await world.call(operation, None, headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
+        assert "www-authenticate" in answer.headers
+        assert_nothing_shown(world, answer)
+
+
+@pytest.mark.parametrize("operation", OF_A_CLIENT, ids=named)
+async def test_operation_when_called_by_another_tenant_then_shows_and_changes_nothing(
+    world: World, operation: Operation
+) -> None:
+    answer = await world.call(operation, world.b if operation.access == "user" else world.b.tenant)
+    if operation.path_parameters:
+        assert answer.status_code in (401, 403, 404), answer.text
+    assert_nothing_shown(world, answer)
+    assert (await world.stack.call("GET", "/api/auth/me", world.a)).status_code == 200
+    own = await world.call(operation, world.a if operation.access == "user" else world.a.tenant)
+    credentials_are_refused = own.status_code in (401, 403) and own.json()["code"] in (
+        "invalid_api_key",
+        "invalid_token",
+        "unauthenticated",
+        "forbidden",
+    )
+    assert not credentials_are_refused, own.text
+    assert own.status_code < 500, own.text
+
+
+@pytest.mark.parametrize("operation", OF_USERS, ids=named)
+async def test_operation_when_token_and_key_are_of_two_tenants_then_is_401(
+    world: World, operation: Operation
+) -> None:
+    for user, key in ((world.a, world.b.tenant.api_key), (world.b, world.a.tenant.api_key)):
+        answer = await world.call(operation, user, {"x-api-key": key})
+        assert answer.status_code == 401, answer.text
+        assert_nothing_shown(world, answer)
+    only_key = await world.call(operation, world.a.tenant)
+    assert only_key.status_code == 401
+
+
+@pytest.mark.parametrize("operation", OF_A_CLIENT, ids=named)
+async def test_operation_when_publishable_key_is_on_a_foreign_page_then_is_403(
+    world: World, operation: Operation
+) -> None:
+    caller = world.a if operation.access == "user" else world.a.tenant
+    key = {"x-api-key": world.a.tenant.publishable_key}
+    refused = await world.call(operation, caller, {**key, **HOSTILE})
+    assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
+    assert_nothing_shown(world, refused)
+    accepted = await world.call(operation, caller, key)
+    assert accepted.status_code < 500
+    assert accepted.status_code != 403 or accepted.json()["code"] != "origin_not_allowed"
+
+
+@pytest.mark.parametrize("operation", OF_ADMINS, ids=named)
+async def test_admin_operation_when_called_without_the_admin_key_then_is_refused(
+    world: World, operation: Operation
+) -> None:
+    publishable = {"x-api-key": world.a.tenant.publishable_key}
+    for caller, headers in (
+        (None, {}),
+        (None, publishable),
+        (world.a.tenant, {}),
+        (world.a, {}),
+        (world.b, {}),
+    ):
+        answer = await world.call(operation, caller, headers)
+        assert answer.status_code in (401, 403), answer.text
+        assert_nothing_shown(world, answer)
+    assert (await world.stack.call("GET", "/api/auth/me", world.a)).status_code == 200
+    allowed = await world.call(operation, world.stack.admin)
+    assert allowed.status_code not in (401, 403), allowed.text
+    assert allowed.status_code < 500, allowed.text
+
+
+def test_credential_class_when_new_then_this_matrix_is_taught_it() -> None:
+    assert [operation.name for operation in OTHERS] == [], "say here what another tenant may do with these"
