@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from pydantic import SecretStr
 from sqlalchemy import MetaData, create_engine
 from starlette.types import ASGIApp
 
-from chassis import telemetry
+from chassis import telemetry, workers
 from chassis.app import App, Job, Resource
 from chassis.bus import Bus
 from chassis.clock import Clock, SystemClock
@@ -43,7 +41,6 @@ from chassis.settings import Environment, ServiceSettings, Settings
 log = structlog.get_logger()
 
 GATEWAY = "gateway"
-_WORKER = "AUTHSERVICE_WORKER"
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -104,7 +101,7 @@ class Service:
                 keys=self.keys,
                 callers=callers,
                 tls=self.tls,
-                share_port=_WORKER in os.environ,
+                share_port=workers.is_worker(),
                 with_reflection=self.settings.environment is Environment.DEVELOPMENT,
             )
 
@@ -117,7 +114,7 @@ class Service:
             jobs={"relay": self.outbox.relay, "idempotency purge": self.idempotency.purge, **(jobs or {})},
             required={"database": self.db.check},
             optional={"nats": self.bus.check, **({"redis": self._ping_redis} if self.redis else {})},
-            share_ports=_WORKER in os.environ,
+            share_ports=workers.is_worker(),
             api=api,
         )
 
@@ -184,8 +181,13 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 def serve(settings: SettingsT, build: Build[SettingsT]) -> int:
     """Run the process, or `WEB_CONCURRENCY` of them on the same ports."""
     telemetry.configure_logging(settings.log_level, settings.log_format, process=settings.service)
-    if settings.web_concurrency > 1 and _WORKER not in os.environ:
-        return _serve_many(settings)
+    if workers.is_worker():
+        workers.end_with_parent()
+    elif settings.web_concurrency > 1:
+        if not (settings.port and settings.grpc_port):
+            sys.stderr.write("WEB_CONCURRENCY over 1 needs fixed ports: set PORT and GRPC_PORT.\n")
+            return 2
+        return workers.serve_many(settings.web_concurrency)
     telemetry.configure_tracing(settings.service)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -216,22 +218,6 @@ def contract(definition: Definition[S]) -> dict[str, Any]:
     if api is None:
         raise LookupError("the app has no HTTP API")
     return api.openapi()
-
-
-def _serve_many(settings: Settings) -> int:
-    """Start the workers on one pair of ports (SO_REUSEPORT) and stay until they are gone."""
-    if not (settings.port and settings.grpc_port):
-        sys.stderr.write("WEB_CONCURRENCY over 1 needs fixed ports: set PORT and GRPC_PORT.\n")
-        return 2
-    with tempfile.TemporaryDirectory(prefix="metrics-") as metrics:
-        environment = {**os.environ, _WORKER: "1", "PROMETHEUS_MULTIPROC_DIR": metrics}
-        command_line = [sys.executable, *sys.orig_argv[1:]]
-        workers = [subprocess.Popen(command_line, env=environment) for _ in range(settings.web_concurrency)]  # noqa: S603 - our own command line again
-        try:
-            codes = [worker.wait() for worker in workers]
-        except KeyboardInterrupt:
-            codes = [worker.wait() for worker in workers]
-        return max(codes)
 
 
 def _migrate(definition: Definition[S]) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp
 
+from chassis import workers
 from chassis.app import App, Resource
 from chassis.bus import Bus
 from chassis.clock import Clock, SystemClock
@@ -39,8 +39,6 @@ from gateway.revocations import Revocations
 from gateway.rpc_face import PublicRpc
 from gateway.tokens import Tokens
 from gateway.upstream import Upstream
-
-_WORKER = "AUTHSERVICE_WORKER"
 
 
 class Upstreams:
@@ -118,7 +116,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             admin_key=admin_key,
             limits=limits,
             timeout=settings.request_timeout.total_seconds(),
-            share_port=_WORKER in os.environ,
+            share_port=workers.is_worker(),
             with_reflection=settings.environment is Environment.DEVELOPMENT,
         )
 
@@ -141,7 +139,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             "nats": bus.check,
             **({"redis": ping_redis} if redis else {}),
         },
-        share_ports=_WORKER in os.environ,
+        share_ports=workers.is_worker(),
         demands_certificates=False,
         http_protocol=HardenedProtocol,
     )

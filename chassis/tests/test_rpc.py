@@ -32,6 +32,9 @@ class Servicer(clients_pb2_grpc.ClientServiceServicer):
     async def ResolveApiKey(self, request: Any, context: Any) -> clients_pb2.ResolveApiKeyResponse:  # noqa: N802
         return clients_pb2.ResolveApiKeyResponse(key_id=request.key_sha256.hex())
 
+    async def AllowsOrigin(self, request: Any, context: Any) -> clients_pb2.AllowsOriginResponse:  # noqa: N802
+        return clients_pb2.AllowsOriginResponse(allowed=bool(request.origin))
+
     async def GetClient(self, request: Any, context: Any) -> clients_pb2.Client:  # noqa: N802
         match request.client_id:
             case "taken":
