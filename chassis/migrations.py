@@ -45,6 +45,13 @@ async def migrate(url: str, *, folder: Path, metadata: MetaData, tenant_url: str
     await asyncio.to_thread(_migrate, url, folder, metadata, role_of(tenant_url), role_of(jobs_url))
 
 
+def draft_migration(url: str, *, folder: Path, metadata: MetaData, message: str) -> None:
+    """Write the revision that brings the migrated database at `url` to the declared tables."""
+    with create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1)).connect() as connection:
+        config = alembic_config(folder, metadata, connection)
+        command.revision(config, message=message, autogenerate=True, version_path=str(folder / "versions"))
+
+
 def role_of(url: str) -> str:
     """Return the user named in a database URL.
 

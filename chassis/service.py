@@ -17,9 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 import uvloop
-from alembic import command
 from pydantic import SecretStr
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
 from chassis import telemetry, workers
@@ -30,7 +29,6 @@ from chassis.database import Database
 from chassis.http import Router, ServiceFace, build_api
 from chassis.idempotency import Idempotency
 from chassis.internal_keys import InternalKeys
-from chassis.migrations import alembic_config, migrate
 from chassis.outbox import Outbox
 from chassis.probes import PATHS, Probes
 from chassis.ratelimit import closing_redis, connect_redis
@@ -163,7 +161,7 @@ def main(definition: Definition[S]) -> int:
         case ["migrate"]:
             return _migrate(definition)
         case ["migration", message]:
-            return _new_migration(definition, message)
+            return _draft_migration(definition, message)
         case ["openapi"]:
             sys.stdout.write(json.dumps(contract(definition), indent=1) + "\n")
             return 0
@@ -226,6 +224,9 @@ def _migrate(definition: Definition[S]) -> int:
     if settings.migration_database_url is None:
         sys.stderr.write("MIGRATION_DATABASE_URL is not set: it names the owner of the tables.\n")
         return 2
+    # Imported here: no process that serves needs Alembic.
+    from chassis.migrations import migrate
+
     asyncio.run(
         migrate(
             settings.migration_database_url.get_secret_value(),
@@ -238,11 +239,13 @@ def _migrate(definition: Definition[S]) -> int:
     return 0
 
 
-def _new_migration(definition: Definition[S], message: str) -> int:
-    """Generate the revision that brings a migrated database to the declared tables."""
-    url = os.environ["MIGRATION_DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1)
-    with create_engine(url).connect() as connection:
-        config = alembic_config(definition.migrations, definition.tables, connection)
-        folder = definition.migrations / "versions"
-        command.revision(config, message=message, autogenerate=True, version_path=str(folder))
+def _draft_migration(definition: Definition[S], message: str) -> int:
+    from chassis.migrations import draft_migration
+
+    draft_migration(
+        os.environ["MIGRATION_DATABASE_URL"],
+        folder=definition.migrations,
+        metadata=definition.tables,
+        message=message,
+    )
     return 0

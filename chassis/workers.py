@@ -1,6 +1,6 @@
 """`WEB_CONCURRENCY`: several processes of one kind on the same ports (SO_REUSEPORT).
 
-The parent serves nothing: it starts the workers, passes SIGTERM and SIGINT on, and replaces a worker that died.
+The parent serves nothing: it starts the workers, passes SIGTERM and SIGINT on, and replaces one that died.
 A worker ends by itself when the parent is gone, because its end of a pipe closes.
 """
 

@@ -61,7 +61,7 @@ def parent(notes_settings: NotesSettings, tmp_path: Path) -> Iterator[Parent]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
