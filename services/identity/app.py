@@ -47,6 +47,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         HashPolicy(settings.password_hash, settings.bcrypt_cost),
         workers=settings.hash_workers or max(1, (os.cpu_count() or 1) // settings.web_concurrency),
         queue=settings.hash_queue,
+        niceness=settings.hash_niceness,
     )
     passwords = PasswordService(
         db,

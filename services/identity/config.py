@@ -34,6 +34,9 @@ class IdentitySettings(ServiceSettings, CookieSettings):
     hash_queue: int = Field(
         64, ge=1, le=10_000, description="Passwords that may wait to be hashed; more are refused with 503."
     )
+    hash_niceness: int = Field(
+        10, ge=0, le=19, description="By how much hashing yields to everything else on the machine."
+    )
     password_min_length: int = Field(8, ge=6, le=64, description="Least characters of a new password.")
     password_max_length: int = Field(
         72, ge=64, le=72, description="Most bytes of a new password; bcrypt reads no more than 72."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -57,10 +57,10 @@ class LockoutService:
         rules = self._rules
         here = await store.count(tx, email_hash, source_of(caller.ip), rules.threshold, rules, now)
         if not isinstance(here, Counted):
-            return _refusal((here - now).total_seconds())
+            return self._refusal(here)
         anywhere = await store.count(tx, email_hash, ANYWHERE, rules.account_threshold, rules, now)
         if not isinstance(anywhere, Counted):
-            return _refusal((anywhere - now).total_seconds())
+            return self._refusal(anywhere)
         return Attempt(email_hash, here, anywhere)
 
     async def succeeded(self, tx: Tx, attempt: Attempt) -> None:
@@ -97,6 +97,9 @@ class LockoutService:
                 await store.purge(tx, self._clock.now() - _KEPT)
             await asyncio.sleep(_PURGE_SECONDS)
 
+    def _refusal(self, until: datetime) -> AccountLocked:
+        return AccountLocked(retry_after=max(1, math.ceil((until - self._clock.now()).total_seconds())))
+
 
 def source_of(ip: str) -> str:
     """Return what one subscriber is counted by: the IPv4 address, or the /64 of an IPv6 address."""
@@ -109,7 +112,3 @@ def source_of(ip: str) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, _IPV6_SUBSCRIBER_BITS), strict=False))
     return str(address)
-
-
-def _refusal(seconds: float) -> AccountLocked:
-    return AccountLocked(retry_after=max(1, math.ceil(seconds)))

@@ -1,5 +1,7 @@
 """The worker process of the hashing pool; started by `hasher.py` as a script, it imports no code of ours.
 
+Its one argument is by how much it lowers its priority.
+
 One JSON object a line on standard input, one a line back: `{"do": "hash", "password", "scheme", "cost"}`
 answers `{"hash"}`; `{"do": "verify", "password", "hash", "even_cost"}` answers `{"matches"}`. It ends when
 its input does, so it cannot outlive the service. Passwords are neither logged nor kept. It gets no
@@ -17,7 +19,6 @@ from typing import Any
 import argon2.low_level
 import bcrypt
 
-_PRIORITY = 10
 _ARGON2_MEMORY_KIB = 19 * 1024  # OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane
 _ARGON2_PASSES = 2
 _ARGON2_LANES = 1
@@ -27,7 +28,7 @@ def main() -> None:
     """Answer until the input ends."""
     # The service decides when we end; a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_PRIORITY)
+    os.nice(int(sys.argv[1]))
     for line in sys.stdin.buffer:
         answer = _answer(json.loads(line))
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
@@ -66,7 +67,10 @@ def _verify(password: bytes, stored: str, even_cost: int) -> bool:
             return argon2.low_level.verify_secret(stored.encode(), password, argon2.low_level.Type.ID)
         except argon2.exceptions.VerificationError:
             return False
-    matches = bcrypt.checkpw(password, stored.encode())
+    try:
+        matches = bcrypt.checkpw(password, stored.encode())
+    except ValueError:
+        return False  # of the right form, and yet no salt
     if not matches:
         for cost in range(int(stored[4:6]), even_cost):
             bcrypt.hashpw(password, bcrypt.gensalt(cost))

@@ -7,6 +7,7 @@ end, and on a shared machine yields to everything else. When `queue` passwords w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ MAX_BYTES = 72
 """bcrypt reads no more; a longer password is refused, never cut."""
 
 _LONGEST_WAIT_SECONDS = 30.0
+_LONGEST_HASH_SECONDS = 60.0
 _STOP_SECONDS = 2.0
 _RESTART_SECONDS = 0.5
 _WORKER = Path(__file__).with_name("hash_worker.py")
@@ -67,11 +69,12 @@ class _Task:
 class PasswordHasher:
     """Hashes and verifies passwords by the configured policy."""
 
-    def __init__(self, policy: HashPolicy, *, workers: int, queue: int) -> None:
-        """Take the policy, the count of processes (0: one per core) and how many passwords may wait."""
+    def __init__(self, policy: HashPolicy, *, workers: int, queue: int, niceness: int) -> None:
+        """Take the policy, the count of processes, how many may wait, and by how much they yield."""
         self.policy = policy
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers
         self._queue = queue
+        self._niceness = niceness
         self._waiting: deque[_Task] = deque()
         self._wake = asyncio.Condition()
         self._running: list[asyncio.Task[None]] = []
@@ -160,30 +163,33 @@ class PasswordHasher:
         """Keep one worker process, for ever: a task at a time, a new process when the old one dies."""
         while True:
             try:
-                process = await _spawn()
+                process = await _spawn(self._niceness)
             except OSError:
                 log.exception("hash worker does not start")
                 await asyncio.sleep(_RESTART_SECONDS)
                 continue
+            watch = asyncio.create_task(self._watch(process))
             try:
                 while await self._serve_one(process):
                     pass
             finally:
+                watch.cancel()
                 await _end(process)
             DIED.inc()
             log.error("hash worker died", returncode=process.returncode)
 
     async def _serve_one(self, process: asyncio.subprocess.Process) -> bool:
         """Do the next task; false when the process has died."""
-        task = await self._next()
-        if process.returncode is not None:
-            self._waiting.appendleft(task)  # it died idle: the task can wait for the next one
+        task = await self._next(process)
+        if task is None:
             return False
         task.is_started = True
         BUSY.inc()
         started = time.perf_counter()
         try:
-            answer = await _ask(process, task.request)
+            answer = await asyncio.wait_for(_ask(process, task.request), _LONGEST_HASH_SECONDS)
+        except TimeoutError:
+            answer = None
         except BaseException:
             _refuse(task)
             raise
@@ -197,23 +203,42 @@ class PasswordHasher:
             task.answer.set_result(answer)
         return True
 
-    async def _next(self) -> _Task:
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Wake the keeper of a process that ends: one that dies idle is replaced before it is needed."""
+        await process.wait()
         async with self._wake:
-            await self._wake.wait_for(lambda: self._waiting)
+            self._wake.notify_all()
+
+    async def _next(self, process: asyncio.subprocess.Process) -> _Task | None:
+        """Wait for the next task for a process; None when the process has ended."""
+        async with self._wake:
+            await self._wake.wait_for(lambda: self._waiting or process.returncode is not None)
+            if process.returncode is not None:
+                self._wake.notify()  # the task that this may have been woken for is another worker's
+                return None
             task = self._waiting.popleft()
             QUEUED.set(len(self._waiting))
             return task
 
 
-async def _spawn() -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(_WORKER),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+async def _spawn(niceness: int) -> asyncio.subprocess.Process:
+    """Start a process. Cancelled, it is ended first: asyncio may hang when starting itself is cancelled."""
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(_WORKER),
+            str(niceness),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        )
     )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _end(await starting)
+        raise
 
 
 async def _ask(process: asyncio.subprocess.Process, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -239,7 +264,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), _STOP_SECONDS)
     except TimeoutError:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
