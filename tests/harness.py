@@ -176,7 +176,7 @@ class System:
         }
         values |= {f"{callee}_grpc": f"127.0.0.1:{self.ports[callee]}" for callee in CALLS[name]}
         if name == "identity":
-            values["bcrypt_cost"] = 10
+            values |= {"bcrypt_cost": 10, "hash_niceness": 0}
         return self.definitions[name].settings(**{**values, **changes})
 
     @contextlib.asynccontextmanager
