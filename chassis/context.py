@@ -110,13 +110,15 @@ class CallerContext:
 
 _MEMBERS = tuple(field.name for field in fields(CallerContext))
 
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+
 
 def sign_context(context: CallerContext, key: bytes, method: str, target: str) -> bytes:
     """Return the header's value for one request (`target` is the raw path with the query)."""
     # `asdict` copies deeply, which costs as much as the rest of the signing.
     members = {name: value for name in _MEMBERS if (value := getattr(context, name))}
     members["exp"] = int(time.time()) + _LIFETIME_SECONDS
-    payload = base64.urlsafe_b64encode(json.dumps(members, default=str, separators=(",", ":")).encode())
+    payload = base64.urlsafe_b64encode(_encode(members).encode())
     return payload + b"." + _mac(key, method, target, payload)
 
 

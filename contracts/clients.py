@@ -40,6 +40,7 @@ _KEY_PREFIXES = ("ask_", "apk_")
 _MAX_KEY_LENGTH = 128
 
 LOOKUPS = Counter("client_cache_lookups_total", "Look-ups of clients and keys.", ["result"])
+_HITS = LOOKUPS.labels("hit")
 
 
 class TokenMode(StrEnum):
@@ -169,7 +170,7 @@ class ClientDirectory:
         if entry is not None and now - entry.stored_at < (
             _FRESH_SECONDS if entry.value else _UNKNOWN_SECONDS
         ):
-            LOOKUPS.labels("hit").inc()
+            _HITS.inc()
             return entry.value
         LOOKUPS.labels("miss").inc()
         try:

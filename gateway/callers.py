@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from authservice_validator import VerifiedClaims
@@ -147,8 +148,8 @@ class Callers:
 def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
     """Add what the token says. `dataclasses.replace` would cost as much as the rest of the resolution."""
     try:
-        user_id = UUID(claims.sub)
-        session_id = UUID(claims.sid) if claims.sid else None
+        user_id = _parse_id(claims.sub)
+        session_id = _parse_id(claims.sid) if claims.sid else None
     except ValueError:
         raise Unauthenticated from None
     return CallerContext(
@@ -167,6 +168,12 @@ def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
         auth_time=claims.auth_time,
         amr=claims.amr,
     )
+
+
+@lru_cache(maxsize=8192)
+def _parse_id(text: str) -> UUID:
+    """An id of a verified token; the same few are asked for again and again."""
+    return UUID(text)
 
 
 def _shown(request: Inbound) -> str:

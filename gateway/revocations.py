@@ -73,7 +73,6 @@ class Revocations:
 
     async def watch(self) -> None:
         """Follow the stream for ever."""
-        AGE.set_function(lambda: time.monotonic() - self._heard_at)
         while True:
             try:
                 await self._follow()
@@ -82,6 +81,7 @@ class Revocations:
             except AppError as error:
                 log.warning("revocation stream lost", code=error.code)
             RECONNECTS.inc()
+            AGE.set(time.monotonic() - self._heard_at)
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow(self) -> None:
@@ -92,6 +92,7 @@ class Revocations:
             if message is None:
                 return
             self._heard_at = time.monotonic()
+            AGE.set(0)
             for revocation in message.revocations:
                 self._add(revocation)
             if message.synced and not self._is_synced:

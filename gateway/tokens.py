@@ -45,6 +45,7 @@ _USE: Final = "access"
 _CODES: Final = frozenset({"invalid_token", "token_expired", "token_revoked"})
 
 LOOKUPS = Counter("gateway_token_lookups_total", "Access tokens presented.", ["result"])
+_HITS = LOOKUPS.labels("hit")
 REMEMBERED = Gauge("gateway_tokens_remembered", "Verified tokens in the cache.", multiprocess_mode="livesum")
 
 
@@ -91,11 +92,11 @@ class Tokens:
         """
         # The client is part of the name: a verdict under one client says nothing under another (G-11).
         by_secret = client.token_mode is TokenMode.HS256
-        name = f"{client.id}{'s' if by_secret else 'k'}{token}"
-        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        name = client.id.bytes + (b"s" if by_secret else b"k") + token.encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(name).digest()
         entry = self._verified.get(digest)
         if entry is not None and (claims := self._still_good(digest, entry)) is not None:
-            LOOKUPS.labels("hit").inc()
+            _HITS.inc()
             return claims
         self._raise_if_refused(digest)
         LOOKUPS.labels("miss").inc()
