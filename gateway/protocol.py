@@ -33,7 +33,7 @@ _BODY: Final = (
     '"detail":"The request is not acceptable.","code":"%s"}'
 )
 
-_VERSIONS: Final = ("1.1", "1.0")
+_HOST: Final = re.compile(rb"[A-Za-z0-9.\-_~:\[\]]{0,255}")
 _DIGITS: Final = re.compile(rb"[0-9]{1,15}")
 
 CUT = Counter("gateway_connections_cut_total", "Connections closed before an answer.", ["why"])
@@ -126,7 +126,9 @@ class HardenedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._refuse("400 Bad Request", "upgrade_not_supported")
             return
-        if self.parser.get_http_version() not in _VERSIONS or not _has_clear_length(self.headers):
+        if not (
+            _has_clear_host(self.parser.get_http_version(), self.headers) and _has_clear_length(self.headers)
+        ):
             self._refuse("400 Bad Request", "malformed_request")
             return
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > MAX_HEAD_BYTES:
@@ -203,6 +205,14 @@ class HardenedProtocol(HttpToolsProtocol):
         body = (_BODY % (code, title, int(number), code)).encode()
         self.transport.write(_REFUSAL % (status.encode(), len(body), body))
         self.transport.close()
+
+
+def _has_clear_host(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the request names its host once, as HTTP/1.1 demands (RFC 9112 §3.2); 1.0 may leave it out."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if version not in {"1.0", "1.1"} or len(hosts) > 1 or (not hosts and version == "1.1"):
+        return False
+    return all(_HOST.fullmatch(value) for value in hosts)
 
 
 def _has_clear_length(headers: list[tuple[bytes, bytes]]) -> bool:

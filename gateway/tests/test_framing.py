@@ -51,6 +51,9 @@ def _post(headers: bytes, body: bytes, path: bytes = b"/echo/public") -> bytes:
         b"GET /echo/public HTTP/1.1\r\nhost: x\r\nx y: 1\r\n\r\n" + _SMUGGLED,
         b"GET /echo/public HTTP/1.1\r\nhost: x\r\nx: a\x00b\r\n\r\n" + _SMUGGLED,
         b"GET /echo/public HTTP/2.0\r\nhost: x\r\n\r\n",
+        b"GET /echo/public HTTP/1.1\r\n\r\n" + _SMUGGLED,
+        b"GET /echo/public HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n" + _SMUGGLED,
+        b"GET /echo/public HTTP/1.1\r\nhost: x/y@z\r\n\r\n" + _SMUGGLED,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET /echo/public HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\n"
