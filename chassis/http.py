@@ -10,7 +10,8 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
 import structlog
@@ -108,12 +109,31 @@ class BoundedRoute(APIRoute):
         return bounded
 
 
+Answer = Callable[[Request], Response | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """The answer of a route at a third of the cost, for the hottest: given before FastAPI sees the request.
+
+    `answer` does not wait for anything. It returns None for whatever it has no answer to; the route's handler
+    then gives one, and is also what the contract shows.
+    """
+
+    path: str
+    access: Access
+    answer: Answer
+
+
 class Operation(TypedDict, total=False):
     """What a route may declare beside its credential class.
 
     `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour
-    `Idempotency-Key`. The rest is FastAPI's.
+    `Idempotency-Key`, `shortcut` answers what is at hand (see `Shortcut`; the path has no parameters). The
+    rest is FastAPI's.
     """
+
+    shortcut: Answer
 
     limit: str
     body_limit: int
@@ -138,6 +158,7 @@ class Router:
     def __init__(self, *, tag: str) -> None:
         """Group the routes under one tag of the contract."""
         self.fastapi = APIRouter(tags=[tag], route_class=BoundedRoute)
+        self.shortcuts: dict[tuple[str, str], Shortcut] = {}
 
     def get(self, path: str, *, access: Access, **options: Unpack[Operation]) -> Callable[[Handler], Handler]:
         """Declare a GET."""
@@ -174,6 +195,9 @@ class Router:
             "x-body-limit": options.pop("body_limit", _BODY_LIMIT[method]),
             "x-idempotent": options.pop("idempotent", False),
         }
+        shortcut = options.pop("shortcut", None)
+        if shortcut is not None:
+            self.shortcuts[method, path] = Shortcut(path, access, shortcut)
         return self.fastapi.api_route(
             path, methods=[method], openapi_extra=extra, **dict[str, Any](**options)
         )
@@ -201,10 +225,18 @@ class ServiceFace:
     """
 
     def __init__(
-        self, api: ASGIApp, *, key: bytes, probes: ASGIApp, probe_paths: frozenset[str], outbox: Outbox
+        self,
+        api: ASGIApp,
+        *,
+        key: bytes,
+        probes: ASGIApp,
+        probe_paths: frozenset[str],
+        outbox: Outbox,
+        shortcuts: Mapping[tuple[str, str], Shortcut],
     ) -> None:
         """Take the API and the key that the gateway signs with for this service."""
         self._api = api
+        self._shortcuts = shortcuts
         self._outbox = outbox
         self._key = key
         self._probes = probes
@@ -233,7 +265,8 @@ class ServiceFace:
                     scope["path"], {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
                 ),
             ):
-                await self._api(scope, receive, answer.send)
+                response = self._at_hand(scope, caller)
+                await (response or self._api)(scope, receive, answer.send)
         except AppError as error:
             await answer.refuse(error)
         except Exception:
@@ -245,6 +278,16 @@ class ServiceFace:
             route = getattr(scope.get("route"), "path", "unmatched")
             REQUESTS.labels(scope["method"], route, answer.status).inc()
             DURATION.labels(scope["method"], route).observe(time.perf_counter() - started)
+
+    def _at_hand(self, scope: Scope, caller: CallerContext) -> Response | None:
+        shortcut = self._shortcuts.get((scope["method"], scope["path"]))
+        if shortcut is None:
+            return None
+        caller.check_access(shortcut.access)
+        response = shortcut.answer(Request(scope))
+        if response is not None:
+            scope["route"] = shortcut
+        return response
 
     def _verify(self, scope: Scope, headers: dict[bytes, bytes]) -> CallerContext:
         target = scope["raw_path"].decode("latin-1")

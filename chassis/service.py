@@ -90,7 +90,16 @@ class Service:
 
         def make_face(probes: Probes) -> ASGIApp:
             key = self.keys.key(GATEWAY, self.name)
-            return ServiceFace(api, key=key, probes=probes, probe_paths=PATHS, outbox=self.outbox)
+            return ServiceFace(
+                api,
+                key=key,
+                probes=probes,
+                probe_paths=PATHS,
+                outbox=self.outbox,
+                shortcuts={
+                    where: shortcut for router in routes for where, shortcut in router.shortcuts.items()
+                },
+            )
 
         def make_rpc() -> RpcServer:
             return RpcServer(
