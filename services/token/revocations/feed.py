@@ -35,7 +35,7 @@ _READ_ROWS = 10_000
 _FORGET_SECONDS = 60.0
 _MAX_QUEUED = 100_000
 
-IN_FORCE = Gauge("revocations_in_force", "Revocations in memory.")
+IN_FORCE = Gauge("revocations_in_force", "Revocations in memory.", multiprocess_mode="max")
 LAG = Histogram(
     "revocation_lag_seconds",
     "From the writing of a revocation to its being in force in this process.",

@@ -58,6 +58,11 @@ class Jwks:
         self._generation = 0
         bus.on(INVALIDATE, self._on_change)
 
+    def at_hand(self, client_id: UUID | None) -> KeySet | None:
+        """Return the set when it is in memory and fresh."""
+        kept = self._sets.get(client_id)
+        return kept[0] if kept is not None and time.monotonic() - kept[1] < _FRESH_SECONDS else None
+
     async def of(self, client_id: UUID | None) -> KeySet:
         """Return the set of a client; of all clients for None, which is for small installations.
 
@@ -65,16 +70,16 @@ class Jwks:
             UnknownClient: there is no such client.
             Unavailable: PostgreSQL is away and the set is not at hand.
         """
-        kept = self._sets.get(client_id)
-        now = time.monotonic()
-        if kept is not None and now - kept[1] < _FRESH_SECONDS:
-            return kept[0]
+        fresh = self.at_hand(client_id)
+        if fresh is not None:
+            return fresh
         try:
             return await self._read_once(client_id)
         except Unavailable:
-            if kept is None or now - kept[1] > _STALE_SECONDS:
+            kept = self._sets.get(client_id)
+            if kept is None or time.monotonic() - kept[1] > _STALE_SECONDS:
                 raise
-            log.warning("key set served stale", age_seconds=int(now - kept[1]))
+            log.warning("key set served stale", age_seconds=int(time.monotonic() - kept[1]))
             return kept[0]
 
     async def _read_once(self, client_id: UUID | None) -> KeySet:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from chassis.context import Access
+from chassis.context import Access, CallerContext
 from chassis.http import AnswerModel, Caller, Router
-from services.token.signing.jwks import MAX_AGE, Jwks
+from services.token.signing.jwks import MAX_AGE, Jwks, KeySet
 from services.token.signing.service import SigningService
 
 _JWKS_EXAMPLE = {
@@ -26,6 +27,10 @@ _JWKS_EXAMPLE = {
         }
     ]
 }
+
+_CACHE_CONTROL = f"public, max-age={int(MAX_AGE.total_seconds())}"
+# Any other query is left to FastAPI, which says what is wrong with it.
+_ONLY_CLIENT_ID = re.compile(rb"client_id=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 ClientParameter = Annotated[UUID | None, Query(description="Only this client's keys.")]
 
@@ -53,13 +58,24 @@ def routes(signing: SigningService, jwks: Jwks) -> Router:
 
 
 def _declare_jwks(router: Router, jwks: Jwks) -> None:
-    cache_control = f"public, max-age={int(MAX_AGE.total_seconds())}"
+    def at_hand(request: Request) -> Response | None:
+        caller: CallerContext = request.scope["caller"]
+        query = request.scope["query_string"]
+        client_id = caller.client_id
+        if query:
+            match = _ONLY_CLIENT_ID.fullmatch(query)
+            if match is None:
+                return None
+            client_id = UUID(match[1].decode())
+        found = jwks.at_hand(client_id)
+        return None if found is None else _answer(request, found)
 
     @router.get(
         "/.well-known/jwks.json",
         access=Access.PUBLIC,
         limit="public",
         response_model=None,
+        shortcut=at_hand,
         responses={
             200: {"content": {"application/json": {"example": _JWKS_EXAMPLE}}},
             304: {"description": "The set is still the one named in `If-None-Match`."},
@@ -74,11 +90,7 @@ def _declare_jwks(router: Router, jwks: Jwks) -> None:
         those that will sign next, and those that have signed tokens which still live. May be kept for five
         minutes.
         """
-        found = await jwks.of(client_id or caller.client_id)
-        headers = {"cache-control": cache_control, "etag": found.etag, "vary": "x-api-key"}
-        if found.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        return Response(found.body, media_type="application/json", headers=headers)
+        return _answer(request, await jwks.of(client_id or caller.client_id))
 
 
 def _declare_rotation(router: Router, signing: SigningService) -> None:
@@ -124,3 +136,10 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
         return SigningKeyRotated(
             active_kid=rotation.active_kid, next_kid=rotation.next_kid, retiring_kid=rotation.retiring_kid
         )
+
+
+def _answer(request: Request, found: KeySet) -> Response:
+    headers = {"cache-control": _CACHE_CONTROL, "etag": found.etag, "vary": "x-api-key"}
+    if found.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, media_type="application/json", headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter as Tally
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -87,8 +88,11 @@ class ValidationService:
                 Refusal.TOKEN_REVOKED if isinstance(verdict, VerifiedClaims) and not next(good) else verdict
                 for verdict in verdicts
             ]
-        for verdict in verdicts:
-            RESULTS.labels("valid" if isinstance(verdict, VerifiedClaims) else str(verdict)).inc()
+        results = Tally(
+            "valid" if isinstance(verdict, VerifiedClaims) else str(verdict) for verdict in verdicts
+        )
+        for result, count in results.items():
+            RESULTS.labels(result).inc(count)
         return verdicts
 
     async def _verify(self, client: Client, token: str) -> Verdict:
