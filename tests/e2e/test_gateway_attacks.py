@@ -291,9 +291,9 @@ async def test_request_id_when_forged_then_is_replaced(stack: Stack, shop: Tenan
 
 async def test_rpc_when_not_public_or_malformed_then_does_not_exist(stack: Stack, shop: Tenant) -> None:
     """G-05."""
-    channel = stack.channel(stack.processes("gateway")[0].grpc)
+    address = stack.processes("gateway")[0].grpc
     body = token_pb2.ValidateTokenRequest(access_token="x", api_key=shop.api_key).SerializeToString()
-    good = await channel.unary_unary("/auth.v1.TokenService/ValidateToken")(body, timeout=5)
+    good = await stack.raw_rpc(address, "/auth.v1.TokenService/ValidateToken", body)
     assert token_pb2.ValidateTokenResponse.FromString(good).error == "invalid_token"
     for method in (
         "auth.v1.TokenService/ValidateToken",
@@ -307,7 +307,7 @@ async def test_rpc_when_not_public_or_malformed_then_does_not_exist(stack: Stack
         "/",
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
-            await channel.unary_unary(method)(body, timeout=5)
+            await stack.raw_rpc(address, method, body)
         assert refusal.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL), method
         assert refusal.value.code() is not grpc.StatusCode.INTERNAL or not method.startswith("/")
 

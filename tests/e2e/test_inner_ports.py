@@ -16,6 +16,7 @@ import nats
 import nats.errors
 import pytest
 import redis.asyncio as redis
+from nats.aio.client import Client
 from redis.exceptions import AuthenticationError, ResponseError
 
 from chassis.bus import STREAM
@@ -110,7 +111,7 @@ async def test_service_rpc_when_called_without_proof_then_is_refused(stack: Stac
     for name, callers in RPC_CALLERS.items():
         owner = PUBLIC_RPC_OWNERS.get(name) or name.split(".")[1]
         method = f"/{name}/{first_method(name)}"
-        channel = stack.channel(stack.processes(owner)[0].grpc)
+        address = stack.processes(owner)[0].grpc
         wrong: list[tuple[tuple[str, str], ...]] = [
             (),
             (("x-caller", "gateway"), ("x-caller-proof", "1.00")),
@@ -124,7 +125,7 @@ async def test_service_rpc_when_called_without_proof_then_is_refused(stack: Stac
                 )
         for metadata in wrong:
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
-                await channel.unary_unary(method)(b"", metadata=metadata, timeout=5)
+                await stack.raw_rpc(address, method, b"", metadata)
             codes = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
             assert refusal.value.code() in codes, (name, metadata, refusal.value)
 
@@ -140,7 +141,7 @@ def first_method(service: str) -> str:
     return str(module.DESCRIPTOR.services_by_name[name].methods[0].name)
 
 
-async def connect(url: str) -> nats.NATS:
+async def connect(url: str) -> Client:
     """Connect to NATS, once, and say nothing when refused."""
 
     async def ignore(_error: Exception) -> None:
@@ -235,7 +236,8 @@ async def message_count(stack: Stack) -> int:
     """How many events the stream has taken."""
     admin = await connect(stack.system.servers.nats_url("admin"))
     try:
-        return (await admin.jetstream().stream_info(STREAM)).state.last_seq
+        state = (await admin.jetstream().stream_info(STREAM)).state
+        return int(state.last_seq)
     finally:
         await admin.close()
 
