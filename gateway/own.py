@@ -49,7 +49,7 @@ def _operation(
     }
 
 
-_SHAPES: Final = {"application/json": "object"}
+_SHAPES: Final = {"application/json": "object", "application/yaml": "object"}
 
 OWN_PATHS: Final[dict[str, Any]] = {
     "/healthz": _operation("Liveness", "The process lives. Asks nothing else."),
