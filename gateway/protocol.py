@@ -14,6 +14,8 @@ from typing import Any, Final, cast
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from chassis.ids import new_id
+
 CONNECTION: Final = "gateway.connection"
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -26,11 +28,11 @@ _TICK_SECONDS: Final = 2.0
 
 _REFUSAL: Final = (
     b"HTTP/1.1 %b\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n"
-    b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n%b"
+    b"cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-request-id: %b\r\n\r\n%b"
 )
 _BODY: Final = (
     '{"type":"/docs/errors#%s","title":"%s","status":%d,'
-    '"detail":"The request is not acceptable.","code":"%s"}'
+    '"detail":"The request is not acceptable.","code":"%s","request_id":"%s"}'
 )
 
 _HOST: Final = re.compile(rb"[A-Za-z0-9.\-_~:\[\]]{0,255}")
@@ -202,8 +204,9 @@ class HardenedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         number, _, title = status.partition(" ")
-        body = (_BODY % (code, title, int(number), code)).encode()
-        self.transport.write(_REFUSAL % (status.encode(), len(body), body))
+        request_id = str(new_id())
+        body = (_BODY % (code, title, int(number), code, request_id)).encode()
+        self.transport.write(_REFUSAL % (status.encode(), len(body), request_id.encode(), body))
         self.transport.close()
 
 
