@@ -11,6 +11,7 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 
+from chassis import deadlines
 from chassis.batching import Batcher
 from chassis.consumers import Consumer
 from chassis.events import Event
@@ -174,3 +175,23 @@ async def test_batcher_answers_each_and_passes_errors_to_its_batch_only() -> Non
     results = await asyncio.gather(batcher.submit(-1), return_exceptions=True)
     assert isinstance(results[0], LookupError)
     assert await batcher.submit(4) == 8
+
+
+async def test_batch_takes_no_deadline_from_the_request_that_started_it() -> None:
+    release = asyncio.Event()
+
+    async def work(items: Sequence[int]) -> Sequence[float]:
+        await release.wait()
+        return [deadlines.remaining(60.0) for _ in items]
+
+    batcher = Batcher(work)
+
+    async def hurried() -> float:
+        deadlines.set_budget(0.0)
+        return await batcher.submit(1)
+
+    first = asyncio.create_task(hurried())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(batcher.submit(2))
+    release.set()
+    assert await asyncio.gather(first, second) == [60.0, 60.0]
