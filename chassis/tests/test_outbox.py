@@ -194,4 +194,4 @@ async def test_batch_takes_no_deadline_from_the_request_that_started_it() -> Non
     await asyncio.sleep(0)
     second = asyncio.create_task(batcher.submit(2))
     release.set()
-    assert await asyncio.gather(first, second) == [60.0, 60.0]
+    assert [await first, await second] == [60.0, 60.0]
