@@ -272,7 +272,7 @@ async def test_address_when_claimed_by_an_untrusted_peer_then_is_not_believed(
 
 
 async def test_request_id_when_forged_then_is_replaced(stack: Stack, shop: Tenant) -> None:
-    for forged in ("a b", "x" * 65, "\x1b[31mred", "id\tx", "<script>", "é"):
+    for forged in ("a b", "x" * 65, "id\tx", "<script>", "é", "a,b"):
         sent = [(b"x-request-id", forged.encode("latin-1"))]
         answer = await stack.http.get(f"{stack.gateways[0]}/healthz", headers=sent)
         assert answer.headers["x-request-id"] != forged

@@ -184,12 +184,14 @@ async def test_nats_when_without_credentials_then_refuses(stack: Stack) -> None:
         ({"auth_token": genuine.password}, b"-ERR 'Authorization Violation'"),
     ):
         reader, writer = await asyncio.open_connection(genuine.hostname, genuine.port)
-        assert (await reader.readline()).startswith(b"INFO ")
-        writer.write(b"CONNECT " + json.dumps(login).encode() + b"\r\nPING\r\n")
-        assert (await asyncio.wait_for(reader.readline(), 5)).strip() == answer
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        try:
+            assert (await reader.readline()).startswith(b"INFO ")
+            writer.write(b"CONNECT " + json.dumps({"verbose": False, **login}).encode() + b"\r\nPING\r\n")
+            assert (await asyncio.wait_for(reader.readline(), 5)).strip() == answer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def test_nats_when_a_service_speaks_in_anothers_name_then_nobody_hears(
