@@ -1,1 +1,1 @@
-"""The services, each its own process. This file keeps `services/token` from shadowing the standard library's `token`."""
+"""The services, each its own process. This file keeps `services/token` from shadowing the module `token`."""
