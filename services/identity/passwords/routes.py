@@ -74,7 +74,6 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         body_limit=32 * KIB,
         idempotent=True,
         status_code=201,
-        response_model_exclude_none=True,
         responses={
             409: {"description": "`email_taken`"},
             422: {
@@ -107,7 +106,6 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         access=Access.API_KEY,
         limit="login",
         body_limit=16 * KIB,
-        response_model_exclude_none=True,
         responses={401: {"description": "`invalid_credentials`"}, **_LOCKED, **_BUSY},
     )
     async def login(
