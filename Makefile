@@ -45,7 +45,7 @@ check: dev-env ## Everything CI checks beside the tests: format, lint, types, la
 	@$(VENV)/buf breaking --against proto/released.binpb
 	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py --check
 	@$(RUN) scripts/merge_contract.py --check
-	@$(RUN) scripts/generate_docs.py --check
+	@$(RUN) -m scripts.generate_docs --check
 
 bench: dev-env ## Measure the journeys against their floors (docs/performance.md)
 	@exec $(RUN) -m benchmarks $(ARGS)
@@ -66,7 +66,7 @@ e2e: dev-env ## The journeys of the README, end to end, on a system of their own
 	@$(VENV)/pytest tests/e2e $(ARGS)
 
 docs: dev-env ## Write the generated pages of docs/: configuration, errors, events
-	@$(RUN) scripts/generate_docs.py
+	@$(RUN) -m scripts.generate_docs
 
 config-docs: docs
 
