@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -29,11 +30,16 @@ b.m{display:inline-block;min-width:4.5rem}
 small{opacity:.75}
 """
 _CACHE: Final = (b"cache-control", b"public, max-age=60")
+_HTML: Final = b"text/html; charset=utf-8"
 _NAMES: Final = re.compile(r"[^a-z0-9]+")
 
 
+ERRORS: Final = Path(__file__).parent / "errors.json"
+"""Every error code with status and meaning, written by `make docs`."""
+
+
 class DocsPages:
-    """The page and the two documents, rendered once."""
+    """The pages and the two documents, rendered once."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Render the contract."""
@@ -43,17 +49,19 @@ class DocsPages:
             "frame-ancestors 'none'"
         ).encode()
         plain = json.loads(json.dumps(document))
+        errors = json.loads(ERRORS.read_text())
         self._pages = {
-            "/docs": (b"text/html; charset=utf-8", _page(plain).encode()),
+            "/docs": (_HTML, _page(plain).encode()),
+            "/docs/errors": (_HTML, _errors_page(errors).encode()),
             "/docs/openapi.json": (b"application/json", json.dumps(plain, indent=1).encode()),
             "/docs/openapi.yaml": (b"application/yaml", yaml.safe_dump(plain, sort_keys=False).encode()),
         }
 
     async def serve(self, path: str, answer: Answer) -> None:
-        """Answer one of the three paths."""
+        """Answer one of the paths."""
         media, body = self._pages[path]
         headers = [(b"content-type", media), _CACHE]
-        if path == "/docs":
+        if media == _HTML:
             headers.append((b"content-security-policy", self._policy))
         await answer.whole(200, headers, body)
 
@@ -72,13 +80,30 @@ def _page(document: Mapping[str, Any]) -> str:
         for tag, operations in by_tag.items()
     )
     info = document.get("info", {})
+    return _html(
+        info.get("title", ""),
+        f"<p>{escape(info.get('description', ''))}</p>"
+        '<p><a href="/docs/openapi.json">openapi.json</a> · <a href="/docs/openapi.yaml">openapi.yaml</a> · '
+        f'<a href="/docs/errors">errors</a></p><nav>{links}</nav>{sections}',
+    )
+
+
+def _errors_page(errors: list[dict[str, Any]]) -> str:
+    """The codes; `type` of a problem document links to them."""
+    items = "".join(
+        f'<h2 id="{escape(error["code"])}"><code>{escape(error["code"])}</code> {error["status"]}</h2>'
+        f"<p>{escape(error['meaning'])}</p>"
+        for error in errors
+    )
+    return _html("Errors", f'<p><a href="/docs">Documentation</a></p>{items}')
+
+
+def _html(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(info.get('title', ''))}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{escape(info.get('title', ''))}</h1><p>{escape(info.get('description', ''))}</p>"
-        '<p><a href="/docs/openapi.json">openapi.json</a> · <a href="/docs/openapi.yaml">openapi.yaml</a></p>'
-        f"<nav>{links}</nav>{sections}</body></html>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{escape(title)}</h1>{body}</body></html>"
     )
 
 

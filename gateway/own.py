@@ -77,6 +77,7 @@ OWN_PATHS: Final[dict[str, Any]] = {
         "these headers from what its clients send.",
     ),
     "/docs": _operation("Documentation", "This contract as a page.", media="text/html"),
+    "/docs/errors": _operation("Errors", "Every error code, its status and its meaning.", media="text/html"),
     "/docs/openapi.json": _operation("OpenAPI as JSON", "This contract."),
     "/docs/openapi.yaml": _operation("OpenAPI as YAML", "This contract.", media="application/yaml"),
 }
@@ -115,6 +116,7 @@ def own_handlers(
         "/api/admin/metrics": admin_metrics,
         "/_authz": decisions.answer,
         "/docs": docs,
+        "/docs/errors": docs,
         "/docs/openapi.json": docs,
         "/docs/openapi.yaml": docs,
     }

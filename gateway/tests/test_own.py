@@ -158,3 +158,14 @@ def test_secret_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     settings = _load(monkeypatch, ADMIN_API_KEY="", ADMIN_API_KEY_FILE=str(file))
 
     assert settings.admin_api_key.get_secret_value() == _SECRET
+
+
+async def test_every_refusal_links_to_its_meaning(gateway: RunningGateway) -> None:
+    page = await gateway.client.get("/docs/errors")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/nowhere", "/api/auth/me"):
+        refused = (await gateway.client.get(path)).json()
+        link, _, anchor = refused["type"].partition("#")
+        assert (link, anchor) == ("/docs/errors", refused["code"])
+        assert f'<h2 id="{anchor}">' in page.text
