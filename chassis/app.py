@@ -22,6 +22,7 @@ from chassis.settings import Settings
 log = structlog.get_logger()
 
 _JOB_RESTART_SECONDS = 1.0
+_CANCEL_AGAIN_SECONDS = 2.0
 _BACKLOG = 2048
 
 Job = Callable[[], Awaitable[None]]
@@ -144,9 +145,7 @@ class App:
             try:
                 yield
             finally:
-                for job in jobs:
-                    job.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
+                await _end(jobs)
 
     def _uvicorn_config(self, probes: Probes) -> uvicorn.Config:
         settings = self.settings
@@ -185,6 +184,19 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Capture nothing."""
         yield
+
+
+async def _end(jobs: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel the jobs until each has ended.
+
+    Once is not enough: `asyncio.wait_for` in Python 3.11, which libraries use too, drops a cancellation that
+    comes at the moment its result does (python/cpython#86296), and a stop would wait for such a job for ever.
+    """
+    pending = set(jobs)
+    while pending:
+        for job in pending:
+            job.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def _keep_running(name: str, job: Job) -> None:

@@ -95,7 +95,8 @@ class Outbox:
                 continue
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
