@@ -149,7 +149,8 @@ class PasswordHasher:
         try:
             async with self._wake:
                 self._wake.notify()
-            return await asyncio.wait_for(task.answer, longest_wait)
+            async with asyncio.timeout(longest_wait):
+                return await task.answer
         except TimeoutError:
             if task.is_started:
                 raise DeadlineExceeded from None
@@ -187,7 +188,9 @@ class PasswordHasher:
         BUSY.inc()
         started = time.perf_counter()
         try:
-            answer = await asyncio.wait_for(_ask(process, task.request), _LONGEST_HASH_SECONDS)
+            # Not `wait_for`, which in Python 3.11 may swallow the cancellation that stops this worker.
+            async with asyncio.timeout(_LONGEST_HASH_SECONDS):
+                answer = await _ask(process, task.request)
         except TimeoutError:
             answer = None
         except BaseException:
@@ -262,7 +265,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        async with asyncio.timeout(_STOP_SECONDS):
+            await process.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

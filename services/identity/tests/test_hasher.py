@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -26,9 +27,13 @@ FAST = HashPolicy("bcrypt", 10)
 
 
 def workers_of(pid: int) -> set[psutil.Process]:
-    """The hash workers of a process."""
-    children = psutil.Process(pid).children()
-    return {child for child in children if any(part.endswith("hash_worker.py") for part in child.cmdline())}
+    """The live hash workers of a process."""
+    found = set()
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended, or is about to be reaped
+            if any(part.endswith("hash_worker.py") for part in child.cmdline()):
+                found.add(child)
+    return found
 
 
 def busy() -> float:
