@@ -28,7 +28,7 @@ def _section(document: Mapping[str, Any], results: Sequence[Result]) -> str:
     before = f"load average before the run {machine['load_average'][0]}"
     about = (
         f"{document['at'][:10]}, {machine['model']}, {machine['cores']} cores, {before}.\n"
-        f"Load by {document['generator']}, {document['seconds']:.0f} s for each journey, one process of each kind."
+        f"Load by {document['generator']}, {document['seconds']:.0f} s a journey, one process of each kind."
     )
     parts = (
         [about],
