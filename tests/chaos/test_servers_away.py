@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 
 import httpx
 import pytest
 import redis.asyncio as redis
 
+from contracts.topology import SERVICES
 from local.servers import await_ready
 from tests.chaos.conftest import LOGINS_PER_MINUTE
 from tests.e2e.stack import PASSWORD, Caller, Login, Stack, Tenant, eventually
@@ -103,14 +103,7 @@ async def test_nats_when_away_under_load_then_nothing_is_refused_and_nothing_los
     assert nats is not None
     nats.kill()
 
-    async def work(number: int) -> list[str]:
-        one = await stack.sign_up(shop, gateway=number % 2)
-        two = await stack.log_in(one, gateway=number % 2)
-        answer = await stack.refresh(shop, two.refresh_token)
-        assert answer.status_code == 200, answer.text
-        return [one.user_id, two.session_id]
-
-    done = await asyncio.gather(*(work(number) for number in range(15)))
+    created = await asyncio.gather(*(work(stack, shop, number % 2) for number in range(15)))
     ended = await stack.log_in(user)
     assert (await stack.call("GET", "/api/auth/me", ended, gateway=1)).status_code == 200
     assert (await stack.call("DELETE", f"/api/auth/sessions/{ended.session_id}", user)).status_code == 204
@@ -133,10 +126,18 @@ async def test_nats_when_away_under_load_then_nothing_is_refused_and_nothing_los
         return all(found[name] == expected[name] for name in expected)
 
     await eventually(all_recorded, within=20, what="the outboxes have drained")
-    created = {event["target"]["id"] for event in await stack.events(shop.id, event_type="user_created")}
-    assert {one for one, _ in done} < created
+    recorded = await stack.events(shop.id, event_type="user_created")
+    assert {*created, user.user_id} == {event["target"]["id"] for event in recorded}
     assert (await stack.verify_chain(shop.id))["intact"] is True
     assert pids(stack) == running
+
+
+async def work(stack: Stack, shop: Tenant, gateway: int) -> str:
+    """Sign up, log in, refresh; answers the user's id."""
+    user = await stack.log_in(await stack.sign_up(shop, gateway=gateway), gateway=gateway)
+    answer = await stack.refresh(shop, user.refresh_token, gateway=gateway)
+    assert answer.status_code == 200, answer.text
+    return user.user_id
 
 
 async def test_postgres_when_away_then_tokens_are_still_judged_and_all_else_is_503(
@@ -146,19 +147,38 @@ async def test_postgres_when_away_then_tokens_are_still_judged_and_all_else_is_5
     user = await stack.sign_up(shop)
     ended = await stack.log_in(user)
     assert (await stack.call("DELETE", f"/api/auth/sessions/{ended.session_id}", user)).status_code == 204
-    jwks = {"client_id": shop.id}
     for gateway in (0, 1):
         assert (await stack.call("GET", "/api/auth/me", user, gateway=gateway)).status_code == 200
-        assert (await stack.validate(user.access_token, shop.api_key, gateway=gateway)).valid
-        answer = await stack.call("GET", "/.well-known/jwks.json", gateway=gateway, params=jwks)
-        assert answer.status_code == 200
+        await assert_judged(stack, user, ended, gateway)
     running = pids(stack)
     postgres = stack.system.servers.postgres
     assert postgres is not None
     postgres.kill()
 
-    began = time.monotonic()
-    for method, path, caller, body in (
+    for gateway in (0, 1):
+        await assert_refused_for_now(stack, user, gateway)
+        await assert_judged(stack, user, ended, gateway)
+        assert (await stack.call("GET", "/healthz", gateway=gateway)).status_code == 200
+    for service in SERVICES:
+        ready = await stack.call("GET", "/readyz", base=stack.processes(service)[0].url)
+        assert ready.status_code == 503
+        assert ready.json()["checks"]["database"] == "away"
+
+    postgres.start()
+    await_ready([postgres])
+    await eventually(
+        lambda: all_answer(stack, user), within=RECOVERED_WITHIN, what="everything after PostgreSQL came back"
+    )
+    assert (await stack.refresh(shop, user.refresh_token)).status_code == 200
+    await stack.event(shop.id, "session_refreshed")
+    assert (await stack.verify_chain(shop.id))["intact"] is True
+    assert pids(stack) == running
+
+
+async def assert_refused_for_now(stack: Stack, user: Login, gateway: int) -> None:
+    """Whatever needs the database is 503 before the gateway's own patience ends, and tells nothing of why."""
+    shop = user.tenant
+    requests: list[tuple[str, str, Caller, object]] = [
         ("POST", "/api/auth/login", shop, {"email": user.email, "password": PASSWORD}),
         ("POST", "/api/auth/signup", shop, {"email": "late@example.org", "password": PASSWORD}),
         ("POST", "/api/auth/refresh", shop, {"refresh_token": user.refresh_token}),
@@ -166,63 +186,48 @@ async def test_postgres_when_away_then_tokens_are_still_judged_and_all_else_is_5
         ("GET", "/api/auth/sessions", user, None),
         ("GET", "/api/admin/clients", stack.admin, None),
         ("GET", "/api/admin/audit-events", stack.admin, None),
-    ):
-        for gateway in (0, 1):
-            answer = await stack.call(method, path, caller, gateway=gateway, json=body)
-            assert answer.status_code == 503, (path, answer.text)
-            assert int(answer.headers["retry-after"]) > 0
-            assert answer.json()["code"]
-            for leaked in ("postgres", "asyncpg", "connection refused", "127.0.0.1", "traceback"):
-                assert leaked not in answer.text.lower()
-    assert time.monotonic() - began < 14 * 5, "the refusals came slowly"
+    ]
+    for method, path, caller, body in requests:
+        answer = await stack.call(method, path, caller, gateway=gateway, json=body, timeout=10)
+        assert answer.status_code == 503, (path, answer.text)
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["code"]
+        for leaked in ("postgres", "asyncpg", "connection refused", "127.0.0.1", "traceback"):
+            assert leaked not in answer.text.lower()
 
+
+async def assert_judged(stack: Stack, user: Login, ended: Login, gateway: int) -> None:
+    """Tokens are told good from bad, and keys are published, whatever is away."""
+    api_key = user.tenant.api_key
+    assert (await stack.validate(user.access_token, api_key, gateway=gateway)).valid
+    assert not (await stack.validate(ended.access_token, api_key, gateway=gateway)).valid
+    parameters = {"client_id": user.tenant.id}
+    known = await stack.call("GET", "/.well-known/jwks.json", gateway=gateway, params=parameters)
+    assert known.status_code == 200
+    forged = {**user.headers, "authorization": f"Bearer {user.access_token[:-9]}AAAAAAAAA"}
+    assert (await stack.call("GET", "/api/auth/me", gateway=gateway, headers=forged)).status_code == 401
+
+
+async def all_answer(stack: Stack, user: Login) -> bool:
+    """Whether everything works again at both gateways; until then it is 503 and nothing else."""
+    body = {"email": user.email, "password": PASSWORD}
+    statuses = set()
     for gateway in (0, 1):
-        assert (await stack.validate(user.access_token, shop.api_key, gateway=gateway)).valid
-        assert not (await stack.validate(ended.access_token, shop.api_key, gateway=gateway)).valid
-        known = await stack.call("GET", "/.well-known/jwks.json", gateway=gateway, params=jwks)
-        assert known.status_code == 200
-        forged = {**user.headers, "authorization": f"Bearer {user.access_token[:-9]}AAAAAAAAA"}
-        assert (await stack.call("GET", "/api/auth/me", gateway=gateway, headers=forged)).status_code == 401
-        assert (await stack.call("GET", "/healthz", gateway=gateway)).status_code == 200
-    for service in ("identity", "token", "orgs", "audit"):
-        base = stack.processes(service)[0].url
-        ready = await stack.call("GET", "/readyz", base=base)
-        assert ready.status_code == 503
-        assert ready.json()["checks"]["database"] == "away"
-
-    postgres.start()
-    await_ready([postgres])
-    back = time.monotonic()
-
-    async def recovered() -> bool:
-        body = {"email": user.email, "password": PASSWORD}
-        answers = [
-            await stack.call("POST", "/api/auth/login", shop, gateway=gateway % 2, json=body)
-            for gateway in range(4)
+        login = await stack.call("POST", "/api/auth/login", user.tenant, gateway=gateway, json=body)
+        statuses.add(login.status_code)
+        asked: list[tuple[str, Caller]] = [
+            ("/api/auth/me", user),
+            ("/api/auth/sessions", user),
+            ("/api/admin/clients", stack.admin),
+            ("/api/admin/audit-events", stack.admin),
         ]
-        assert {answer.status_code for answer in answers} <= {200, 503}
-        return all(answer.status_code == 200 for answer in answers)
-
-    await eventually(recovered, within=RECOVERED_WITHIN, what="logins after PostgreSQL came back")
-    left = RECOVERED_WITHIN - (time.monotonic() - back)
-
-    async def all_recovered() -> bool:
-        answers = [
-            await stack.call("GET", "/api/auth/me", user),
-            await stack.call("GET", "/api/auth/sessions", user),
-            await stack.call("GET", "/api/admin/clients", stack.admin),
-            await stack.call("GET", "/api/admin/audit-events", stack.admin),
-        ]
-        return all(answer.status_code == 200 for answer in answers)
-
-    await eventually(all_recovered, within=max(left, 0.1), what="everything after PostgreSQL came back")
-    assert (await stack.refresh(shop, user.refresh_token)).status_code == 200
-    await stack.event(shop.id, "session_refreshed")
-    assert (await stack.verify_chain(shop.id))["intact"] is True
-    assert pids(stack) == running
+        for path, caller in asked:
+            statuses.add((await stack.call("GET", path, caller, gateway=gateway)).status_code)
+    assert statuses <= {200, 503}
+    return statuses == {200}
 
 
-@pytest.mark.parametrize("service", ["identity", "token", "orgs", "audit"])
+@pytest.mark.parametrize("service", SERVICES)
 async def test_service_when_away_then_only_its_routes_are_503(
     stack: Stack, shop: Tenant, service: str
 ) -> None:
