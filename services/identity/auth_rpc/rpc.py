@@ -52,15 +52,13 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
             },
         )
         signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
-        return encode_session(await self._passwords.sign_up(caller, signup, json_transport=True))
+        return encode_session(await self._passwords.sign_up(caller, signup))
 
     async def Login(self, request: auth_pb2.LoginRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401
         """Log a user in; see `POST /api/auth/login`."""
         caller = await self._client(request.api_key)
         body = checked(LoginRequest, {"email": request.email, "password": request.password})
-        return encode_session(
-            await self._passwords.log_in(caller, body.email, body.password, json_transport=True)
-        )
+        return encode_session(await self._passwords.log_in(caller, body.email, body.password))
 
     async def Refresh(self, request: auth_pb2.RefreshRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401
         """Rotate a refresh token; the token service decides."""

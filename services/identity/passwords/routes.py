@@ -98,7 +98,7 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         """
         transport = chosen_transport(body, token_transport, session_mode)
         signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
-        opened = await passwords.sign_up(caller, signup, json_transport=transport is Transport.JSON)
+        opened = await passwords.sign_up(caller, signup)
         return session_answer(opened, transport, cookie, response)
 
     @router.post(
@@ -122,9 +122,7 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         whether or not it has an account.
         """
         transport = chosen_transport(body, token_transport, session_mode)
-        opened = await passwords.log_in(
-            caller, body.email, body.password, json_transport=transport is Transport.JSON
-        )
+        opened = await passwords.log_in(caller, body.email, body.password)
         return session_answer(opened, transport, cookie, response)
 
     @router.post(

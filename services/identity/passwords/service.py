@@ -89,9 +89,7 @@ class PasswordService:
         self._sessions = sessions
         self._duties = duties
 
-    async def sign_up(
-        self, caller: CallerContext, signup: Signup, *, json_transport: bool
-    ) -> sessions_pb2.OpenedSession:
+    async def sign_up(self, caller: CallerContext, signup: Signup) -> sessions_pb2.OpenedSession:
         """Create a user and open its first session.
 
         Raises:
@@ -115,13 +113,13 @@ class PasswordService:
             await self._outbox.append(refused, caller)
             raise
         try:
-            return await self._sessions.open(caller, user, amr=_AMR, json_transport=json_transport)
+            return await self._sessions.open(caller, user, amr=_AMR)
         except AppError as error:
             log.warning("no session after sign-up", code=error.code, user_id=str(user.id))
             raise SessionUnavailable from error
 
     async def log_in(
-        self, caller: CallerContext, typed_email: str, password: str, *, json_transport: bool
+        self, caller: CallerContext, typed_email: str, password: str
     ) -> sessions_pb2.OpenedSession:
         """Open a session for the user with this address and password.
 
@@ -153,7 +151,7 @@ class PasswordService:
             reason = "suspended" if account and matches else "wrong_password" if account else "unknown_email"
             await self._fail(caller, attempt, self._login_failed(email, user_id, reason), user_id)
             raise InvalidCredentials
-        return await self._open(caller, account, attempt, password, json_transport=json_transport)
+        return await self._open(caller, account, attempt, password)
 
     async def change(self, caller: CallerContext, current: str, new: str) -> int:
         """Replace the calling user's password and end all other sessions; returns how many ended.
@@ -225,15 +223,13 @@ class PasswordService:
         account: Account,
         attempt: Attempt,
         password: str,
-        *,
-        json_transport: bool,
     ) -> sessions_pb2.OpenedSession:
         """Open the session of a proven user and record the login, or refuse it when the proof is outdated."""
         now = self._clock.now()
         user = replace(account.user, last_login_at=now)
         try:
             stronger = await self._stronger_hash(account, password)
-            opened = await self._sessions.open(caller, user, amr=_AMR, json_transport=json_transport)
+            opened = await self._sessions.open(caller, user, amr=_AMR)
         except AppError:
             await self._lockouts.release(attempt, caller)
             raise

@@ -9,9 +9,10 @@ from uuid import UUID
 from chassis.context import CallerContext
 from chassis.errors import Unauthenticated
 from chassis.rpc import Channel
-from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
+from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2, verification_pb2
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
+from contracts.origins import origin_of
 from services.identity.users.encoding import encode_user
 from services.identity.users.models import User
 
@@ -34,9 +35,7 @@ class SessionClient:
         self._sessions = cast("SessionServiceAsyncStub", SessionServiceStub(made))
         self._verification = cast("VerificationServiceAsyncStub", VerificationServiceStub(made))
 
-    async def open(
-        self, caller: CallerContext, user: User, *, amr: list[str], json_transport: bool
-    ) -> sessions_pb2.OpenedSession:
+    async def open(self, caller: CallerContext, user: User, *, amr: list[str]) -> sessions_pb2.OpenedSession:
         """Open a session for a user who has proven itself by `amr` (RFC 8176 values)."""
         request = sessions_pb2.OpenSessionRequest(
             client_id=str(user.client_id),
@@ -44,7 +43,6 @@ class SessionClient:
             amr=amr,
             acr=ONE_FACTOR,
             origin=origin_of(caller),
-            json_transport=json_transport,
         )
         return await self._sessions.OpenSession(request)
 
@@ -63,7 +61,7 @@ class SessionClient:
         await self._sessions.EndSessionOfToken(request)
 
     async def end_all(
-        self, client_id: UUID, user_id: UUID, *, but: UUID | None, reason: str, origin: sessions_pb2.Origin
+        self, client_id: UUID, user_id: UUID, *, but: UUID | None, reason: str, origin: origin_pb2.Origin
     ) -> int:
         """End a user's sessions, all or all but one, and return how many."""
         request = sessions_pb2.EndSessionsRequest(
@@ -76,9 +74,9 @@ class SessionClient:
         answer = await self._sessions.EndSessions(request)
         return answer.ended
 
-    async def put_user(self, user: User) -> None:
+    async def put_user(self, user: User, origin: origin_pb2.Origin) -> None:
         """Bring the claims of a user up to date."""
-        await self._sessions.PutUser(sessions_pb2.PutUserRequest(user=encode_user(user)))
+        await self._sessions.PutUser(sessions_pb2.PutUserRequest(user=encode_user(user), origin=origin))
 
     async def verify(self, client_id: UUID, access_token: str) -> tuple[UUID, UUID]:
         """Return the user and the session of an access token of a client.
@@ -94,8 +92,3 @@ class SessionClient:
         if claims.get("token_use") != _ACCESS or claims.get("client_id") != str(client_id):
             raise Unauthenticated("The access token is not valid.")
         return UUID(claims["sub"]), UUID(claims["sid"])
-
-
-def origin_of(caller: CallerContext) -> sessions_pb2.Origin:
-    """Say where a request came from."""
-    return sessions_pb2.Origin(ip=caller.ip, user_agent=caller.user_agent, request_id=caller.request_id)

@@ -15,13 +15,14 @@ import structlog
 from prometheus_client import Gauge
 
 from chassis.clock import Clock
-from chassis.context import CallerContext
+from chassis.context import Access, CallerContext
 from chassis.database import Database, Tx
 from chassis.errors import AppError
 from chassis.ids import new_id
-from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.gen.internal.token.v1 import origin_pb2
+from contracts.origins import origin_of
 from services.identity.sessions import store
-from services.identity.sessions.client import SessionClient, origin_of
+from services.identity.sessions.client import SessionClient
 from services.identity.sessions.models import Duty, DutyKind
 from services.identity.users import store as users
 
@@ -97,7 +98,7 @@ class SessionDuties:
         failed = 0
         for duty in due:
             try:
-                await self._do(duty, sessions_pb2.Origin(request_id=duty.request_id))
+                await self._do(duty, _recorded_origin(duty))
             except AppError as error:
                 failed += 1
                 log.warning("session duty waits", kind=duty.kind, code=error.code, attempts=duty.attempts)
@@ -109,7 +110,7 @@ class SessionDuties:
                     await store.delete(tx, duty.id)
         OPEN.set(failed)
 
-    async def _do(self, duty: Duty, origin: sessions_pb2.Origin) -> int:
+    async def _do(self, duty: Duty, origin: origin_pb2.Origin) -> int:
         if duty.kind is DutyKind.END_SESSIONS:
             return await self._client.end_all(
                 duty.client_id, duty.user_id, but=duty.except_session_id, reason=duty.reason, origin=origin
@@ -117,5 +118,10 @@ class SessionDuties:
         async with self._db.tenant(duty.client_id) as tx:
             user = await users.find(tx, duty.user_id)
         if user is not None:
-            await self._client.put_user(user)
+            await self._client.put_user(user, origin)
         return 0
+
+
+def _recorded_origin(duty: Duty) -> origin_pb2.Origin:
+    """Name the user whose change it was; the address and the browser of that request are not kept."""
+    return origin_pb2.Origin(request_id=duty.request_id, access=Access.USER, user_id=str(duty.user_id))

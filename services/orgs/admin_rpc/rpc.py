@@ -20,6 +20,7 @@ from contracts.gen.auth.v1 import admin_pb2
 from contracts.gen.auth.v1.admin_pb2_grpc import AdminServiceServicer, add_AdminServiceServicer_to_server
 from contracts.gen.internal.token.v1 import secrets_pb2
 from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceStub
+from contracts.origins import origin_of
 from services.orgs.api_keys.routes import RotateApiKeyRequest
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.clients.models import Client
@@ -95,8 +96,9 @@ class AdminRpc(AdminServiceServicer):
         context: Any,  # noqa: ANN401
     ) -> admin_pb2.RotateSecretResponse:
         """Replace the client's JWT secret."""
-        await self._admit("RotateSecret")
-        wanted = secrets_pb2.RotateSecretRequest(client_id=await self._existing(request.client_id))
+        caller = await self._admit("RotateSecret")
+        client_id = await self._existing(request.client_id)
+        wanted = secrets_pb2.RotateSecretRequest(client_id=client_id, origin=origin_of(caller))
         answer = await self._secrets.RotateSecret(wanted)
         return admin_pb2.RotateSecretResponse(jwt_secret=answer.jwt_secret)
 
@@ -106,8 +108,9 @@ class AdminRpc(AdminServiceServicer):
         context: Any,  # noqa: ANN401
     ) -> admin_pb2.RotateSigningKeyResponse:
         """Promote the client's next signing key."""
-        await self._admit("RotateSigningKey")
-        wanted = secrets_pb2.RotateSigningKeyRequest(client_id=await self._existing(request.client_id))
+        caller = await self._admit("RotateSigningKey")
+        client_id = await self._existing(request.client_id)
+        wanted = secrets_pb2.RotateSigningKeyRequest(client_id=client_id, origin=origin_of(caller))
         answer = await self._secrets.RotateSigningKey(wanted)
         return admin_pb2.RotateSigningKeyResponse(
             active_kid=answer.active_kid, next_kid=answer.next_kid, retiring_kid=answer.retiring_kid

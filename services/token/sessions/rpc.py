@@ -7,14 +7,15 @@ from uuid import UUID
 
 import grpc
 
-from chassis.context import Access, CallerContext
+from chassis.context import CallerContext
 from chassis.errors import InvalidRequest
 from chassis.rpc import RpcService
-from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
     SessionServiceServicer,
     add_SessionServiceServicer_to_server,
 )
+from contracts.origins import caller_behind
 from services.token.sessions.service import SessionService
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,7 +70,7 @@ class SessionsRpc(SessionServiceServicer):
     ) -> sessions_pb2.PutUserResponse:
         """Take over a newer copy of a user."""
         _id(request.user.id, "user.id")
-        caller = _caller(request.user.client_id, sessions_pb2.Origin())
+        caller = _caller(request.user.client_id, request.origin)
         await self._sessions.put_user(caller, request.user)
         return sessions_pb2.PutUserResponse()
 
@@ -81,15 +82,8 @@ def sessions_rpc(sessions: SessionService) -> RpcService:
     )
 
 
-def _caller(client_id: str, origin: sessions_pb2.Origin) -> CallerContext:
-    """Return the caller behind the calling service, as that service told it."""
-    return CallerContext(
-        access=Access.API_KEY,
-        request_id=origin.request_id,
-        ip=origin.ip,
-        user_agent=origin.user_agent,
-        client_id=_id(client_id, "client_id"),
-    )
+def _caller(client_id: str, origin: origin_pb2.Origin) -> CallerContext:
+    return caller_behind(origin, _id(client_id, "client_id"))
 
 
 def _id(text: str, name: str) -> UUID:

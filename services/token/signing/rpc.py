@@ -7,6 +7,7 @@ from uuid import UUID
 
 import grpc
 
+from chassis.context import CallerContext
 from chassis.errors import InvalidRequest
 from chassis.rpc import RpcService
 from contracts.gen.internal.token.v1 import secrets_pb2
@@ -14,6 +15,7 @@ from contracts.gen.internal.token.v1.secrets_pb2_grpc import (
     SecretServiceServicer,
     add_SecretServiceServicer_to_server,
 )
+from contracts.origins import caller_behind
 from services.token.signing.service import SigningService
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -30,14 +32,14 @@ class SecretsRpc(SecretServiceServicer):
         self, request: secrets_pb2.RotateSecretRequest, _context: Context
     ) -> secrets_pb2.RotateSecretResponse:
         """Replace a client's JWT secret."""
-        secret = await self._signing.rotate_secret(None, _id(request.client_id))
+        secret = await self._signing.rotate_secret(_caller(request), _id(request.client_id))
         return secrets_pb2.RotateSecretResponse(jwt_secret=secret)
 
     async def RotateSigningKey(  # noqa: N802
         self, request: secrets_pb2.RotateSigningKeyRequest, _context: Context
     ) -> secrets_pb2.RotateSigningKeyResponse:
         """Let a client's next key sign."""
-        rotation = await self._signing.rotate_signing_key(None, _id(request.client_id))
+        rotation = await self._signing.rotate_signing_key(_caller(request), _id(request.client_id))
         return secrets_pb2.RotateSigningKeyResponse(
             active_kid=rotation.active_kid,
             next_kid=rotation.next_kid,
@@ -50,6 +52,10 @@ def secrets_rpc(signing: SigningService) -> RpcService:
     return RpcService(
         "internal.token.v1.SecretService", SecretsRpc(signing), add_SecretServiceServicer_to_server
     )
+
+
+def _caller(request: secrets_pb2.RotateSecretRequest | secrets_pb2.RotateSigningKeyRequest) -> CallerContext:
+    return caller_behind(request.origin, _id(request.client_id))
 
 
 def _id(text: str) -> UUID:

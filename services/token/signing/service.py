@@ -61,7 +61,7 @@ class SigningService:
         self._revocations = revocations
         self._access_ttl = access_ttl
 
-    async def rotate_secret(self, caller: CallerContext | None, client_id: UUID) -> str:
+    async def rotate_secret(self, caller: CallerContext, client_id: UUID) -> str:
         """Replace the client's JWT secret and return the new one, which is shown only here.
 
         All tokens signed with the old one are dead when this returns.
@@ -85,7 +85,7 @@ class SigningService:
         return text
 
     async def rotate_signing_key(
-        self, caller: CallerContext | None, client_id: UUID, *, force: bool = False
+        self, caller: CallerContext, client_id: UUID, *, force: bool = False
     ) -> Rotation:
         """Let the next key sign, publish a new next one, and keep the old one published while tokens live.
 

@@ -17,7 +17,7 @@ from chassis.probes import Probes
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceStub
 from contracts.gen.internal.identity.v1 import users_pb2
-from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
 from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceStub
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
@@ -90,7 +90,7 @@ class Token:
         self, tenant: Tenant, user: users_pb2.User | None = None, **changes: Any
     ) -> sessions_pb2.OpenedSession:
         """Open a session as identity does after a password login."""
-        origin = sessions_pb2.Origin(ip="203.0.113.9", user_agent="pytest", request_id="r-1")
+        origin = origin_pb2.Origin(ip="203.0.113.9", user_agent="pytest", request_id="r-1")
         members = {"amr": ["pwd"], "acr": "urn:authservice:acr:1fa", "origin": origin, **changes}
         request = sessions_pb2.OpenSessionRequest(
             client_id=str(tenant.id), user=user or user_of(tenant), **members

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.errors import AppError
 from chassis.ids import new_id
-from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
 from services.token.sessions.pruning import Pruning
 from services.token.tests.conftest import MODES, Token, changed, claims_of, header_of, user_of
 from tests.harness import BASE_URL, System, Tenant
@@ -186,7 +186,7 @@ async def test_list_when_user_has_sessions_then_newest_first_with_devices(
 ) -> None:
     user = user_of(tenant)
     opened = [
-        await token.open(tenant, user, origin=sessions_pb2.Origin(ip=ip, user_agent=agent))
+        await token.open(tenant, user, origin=origin_pb2.Origin(ip=ip, user_agent=agent))
         for ip, agent in (("198.51.100.1", FIREFOX), ("2001:db8::1", IPHONE), ("", "\x1b[31m"))
     ]
     await token.open(tenant)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from contracts.gen.internal.identity.v1 import users_pb2 as _users_pb2
+from contracts.gen.internal.token.v1 import origin_pb2 as _origin_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,31 +21,6 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class Origin(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IP_FIELD_NUMBER: _builtins.int
-    USER_AGENT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    ip: _builtins.str
-    user_agent: _builtins.str
-    request_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        ip: _builtins.str = ...,
-        user_agent: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ip", b"ip", "request_id", b"request_id", "user_agent", b"user_agent"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Origin: _TypeAlias = Origin  # noqa: Y015
-
-@_typing.final
 class OpenSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -53,11 +29,8 @@ class OpenSessionRequest(_message.Message):
     AMR_FIELD_NUMBER: _builtins.int
     ACR_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
-    JSON_TRANSPORT_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     acr: _builtins.str
-    json_transport: _builtins.bool
-    """True when the refresh token goes to the body instead of the cookie."""
     @_builtins.property
     def user(self) -> _users_pb2.User: ...
     @_builtins.property
@@ -65,7 +38,7 @@ class OpenSessionRequest(_message.Message):
         """RFC 8176 values, such as `pwd`, `otp`, `mfa`."""
 
     @_builtins.property
-    def origin(self) -> Global___Origin: ...
+    def origin(self) -> _origin_pb2.Origin: ...
     def __init__(
         self,
         *,
@@ -73,12 +46,11 @@ class OpenSessionRequest(_message.Message):
         user: _users_pb2.User | None = ...,
         amr: _abc.Iterable[_builtins.str] | None = ...,
         acr: _builtins.str = ...,
-        origin: Global___Origin | None = ...,
-        json_transport: _builtins.bool = ...,
+        origin: _origin_pb2.Origin | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "amr", b"amr", "client_id", b"client_id", "json_transport", b"json_transport", "origin", b"origin", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "amr", b"amr", "client_id", b"client_id", "origin", b"origin", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,13 +103,13 @@ class RefreshSessionRequest(_message.Message):
     client_id: _builtins.str
     refresh_token: _builtins.str
     @_builtins.property
-    def origin(self) -> Global___Origin: ...
+    def origin(self) -> _origin_pb2.Origin: ...
     def __init__(
         self,
         *,
         client_id: _builtins.str = ...,
         refresh_token: _builtins.str = ...,
-        origin: Global___Origin | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -157,13 +129,13 @@ class EndSessionOfTokenRequest(_message.Message):
     client_id: _builtins.str
     refresh_token: _builtins.str
     @_builtins.property
-    def origin(self) -> Global___Origin: ...
+    def origin(self) -> _origin_pb2.Origin: ...
     def __init__(
         self,
         *,
         client_id: _builtins.str = ...,
         refresh_token: _builtins.str = ...,
-        origin: Global___Origin | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -204,7 +176,7 @@ class EndSessionsRequest(_message.Message):
     reason: _builtins.str
     """Such as `password_changed`."""
     @_builtins.property
-    def origin(self) -> Global___Origin: ...
+    def origin(self) -> _origin_pb2.Origin: ...
     def __init__(
         self,
         *,
@@ -212,7 +184,7 @@ class EndSessionsRequest(_message.Message):
         user_id: _builtins.str = ...,
         except_session_id: _builtins.str = ...,
         reason: _builtins.str = ...,
-        origin: Global___Origin | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -246,16 +218,20 @@ class PutUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user(self) -> _users_pb2.User: ...
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
     def __init__(
         self,
         *,
         user: _users_pb2.User | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
