@@ -7,6 +7,7 @@ and lost without harm, because whatever they invalidate also has a short life.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -25,6 +26,7 @@ _SUBJECTS = ["events.>"]
 _DUPLICATE_WINDOW_SECONDS = 600.0
 _MAX_AGE_SECONDS = 14 * 86400.0
 _FLUSH_SECONDS = 1
+_ANSWER_SECONDS = 0.5
 
 Listener = Callable[[str], Awaitable[None]]
 
@@ -45,7 +47,11 @@ class Bus:
         self._listeners: list[tuple[str, Listener]] = []
         self._connecting: asyncio.Task[None] | None = None
         self._stream_is_there = False
+        self._id = f"{process}-{secrets.token_hex(8)}"
+        self._listening: dict[str, set[str]] = {}
+        self._questions: dict[str, _Question] = {}
         self.client = Client()
+        self._inbox = self.client.new_inbox()
         self.stream = self.client.jetstream(timeout=5)
 
     def on(self, subject: str, listener: Listener) -> None:
@@ -80,14 +86,40 @@ class Bus:
             raise BusUnavailable
 
     async def tell(self, subject: str, text: str) -> None:
-        """Send a plain message now, best effort, and wait until the server has it."""
+        """Send a plain message, best effort."""
         if not self.client.is_connected:
             return
         try:
             await self.client.publish(subject, text.encode())
-            await self.client.flush(timeout=_FLUSH_SECONDS)
         except (NatsError, TimeoutError, OSError) as error:
             log.warning("message not sent", subject=subject, error=type(error).__name__)
+
+    async def tell_all(self, subject: str, text: str) -> None:
+        """Send a plain message and wait until every process that listens has acted on it, at most a moment.
+
+        Who listens is known from who ever answered; one that is silent is not waited for again until it
+        answers. Best effort like `tell`: what is told must also have a short life.
+        """
+        if not self.client.is_connected:
+            return
+        listening = self._listening.setdefault(subject, set())
+        asked = _Question(listening)
+        self._questions[asked.id] = asked
+        try:
+            await self.client.publish(subject, text.encode(), reply=f"{self._inbox}.{asked.id}")
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await asked.all_answered()
+        except TimeoutError:
+            listening &= asked.answered
+        except (NatsError, OSError) as error:
+            log.warning("message not sent", subject=subject, error=type(error).__name__)
+        finally:
+            del self._questions[asked.id]
+
+    async def _note_answer(self, message: Msg) -> None:
+        asked = self._questions.get(message.subject.rpartition(".")[2])
+        if asked is not None:
+            asked.note(message.data.decode(errors="replace"))
 
     async def ensure_stream(self) -> None:
         """Create the event stream when it is missing.
@@ -121,8 +153,9 @@ class Bus:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._after_connect,
         )
+        await self.client.subscribe(f"{self._inbox}.*", cb=self._note_answer)
         for subject, listener in self._listeners:
-            await self.client.subscribe(subject, cb=_deliver(listener))
+            await self.client.subscribe(subject, cb=_deliver(listener, self._id))
         await self._after_connect()
 
     async def _after_connect(self) -> None:
@@ -138,8 +171,32 @@ class Bus:
         log.warning("bus error", error=type(error).__name__)
 
 
-def _deliver(listener: Listener) -> Callable[[Msg], Awaitable[None]]:
+class _Question:
+    """One message that asks its listeners to answer; answers of newcomers are noted for the next time."""
+
+    def __init__(self, listening: set[str]) -> None:
+        self.id = secrets.token_hex(8)
+        self.answered: set[str] = set()
+        self._listening = listening
+        self._expected = frozenset(listening)
+        self._news = asyncio.Event()
+
+    def note(self, answer: str) -> None:
+        self.answered.add(answer)
+        self._listening.add(answer)
+        self._news.set()
+
+    async def all_answered(self) -> None:
+        """Wait for everyone who is known to listen; for ever when nobody is, so that somebody gets known."""
+        while not self._expected or not self._expected <= self.answered:
+            await self._news.wait()
+            self._news.clear()
+
+
+def _deliver(listener: Listener, answer: str) -> Callable[[Msg], Awaitable[None]]:
     async def deliver(message: Msg) -> None:
         await listener(message.data.decode(errors="replace"))
+        if message.reply:
+            await message.respond(answer.encode())
 
     return deliver

@@ -98,6 +98,9 @@ class RpcServer:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5000),
             ("grpc.max_concurrent_streams", 1000),
+            # So that callers find processes that started later; streams begin anew and miss nothing.
+            ("grpc.max_connection_age_ms", 10 * 60_000),
+            ("grpc.max_connection_age_grace_ms", 60_000),
         ]
         guard = _Guard(
             process, keys, callers, by_certificate=tls is not None, with_reflection=with_reflection

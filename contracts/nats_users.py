@@ -46,8 +46,8 @@ class NatsPermissions:
 
     @classmethod
     def of_gateway(cls) -> NatsPermissions:
-        """The gateway only listens: it may say nothing that a service could take for an event."""
-        return cls(publish=[], subscribe=["invalidate.>", "events.orgs.client_updated", "_INBOX.>"])
+        """The gateway listens, and answers when asked: it says nothing that could pass for an event."""
+        return cls(publish=[], subscribe=["invalidate.>", "_INBOX.>"])
 
     def render(self) -> dict[str, object]:
         """Write the permissions as NATS's configuration has them."""
@@ -55,6 +55,8 @@ class NatsPermissions:
             # An empty allow list would allow everything.
             "publish": {"allow": list(self.publish)} if self.publish else {"deny": [">"]},
             "subscribe": {"allow": list(self.subscribe)},
+            # One answer to each message that asks for one: that a cache was dropped.
+            "allow_responses": True,
         }
 
 

@@ -102,7 +102,7 @@ class ApiKeyService:
             await store.insert(tx, new)
             event = events.ApiKeyCreated(target_id=new.key.id, kind=kind, prefix=new.key.prefix)
             await self._outbox.emit(tx, event, caller, client_id=client_id)
-        await self._bus.tell(INVALIDATE, str(client_id))
+        await self._bus.tell_all(INVALIDATE, str(client_id))
         return new
 
     async def rotate(self, caller: CallerContext, client_id: UUID, *, grace: timedelta) -> NewApiKey:
@@ -126,7 +126,7 @@ class ApiKeyService:
                 target_id=client_id, prefix=new.key.prefix, grace_seconds=int(grace.total_seconds())
             )
             await self._outbox.emit(tx, event, caller, client_id=client_id)
-        await self._bus.tell(INVALIDATE, str(client_id))
+        await self._bus.tell_all(INVALIDATE, str(client_id))
         return new
 
     async def revoke(self, caller: CallerContext, client_id: UUID, key_id: UUID) -> None:
@@ -141,4 +141,4 @@ class ApiKeyService:
                 raise ApiKeyNotFound
             event = events.ApiKeyRevoked(target_id=key_id, kind=revoked.kind, grace_seconds=0)
             await self._outbox.emit(tx, event, caller, client_id=client_id)
-        await self._bus.tell(INVALIDATE, str(client_id))
+        await self._bus.tell_all(INVALIDATE, str(client_id))

@@ -150,7 +150,7 @@ class ClientService:
             shown_before, shown_after = _difference(before, after)
             event = events.ClientUpdated(target_id=client_id, before=shown_before, after=shown_after)
             await self._outbox.emit(tx, event, caller, client_id=client_id)
-        await self._bus.tell(INVALIDATE, str(client_id))
+        await self._bus.tell_all(INVALIDATE, str(client_id))
         return after
 
     async def _insert(self, tx: Tx, client: Client, *, is_slug_chosen: bool) -> Client:
