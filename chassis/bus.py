@@ -74,7 +74,8 @@ class Bus:
                 await self.client.flush(timeout=_FLUSH_SECONDS)
         except (NatsError, TimeoutError, OSError) as error:
             log.warning("bus not flushed at stop", error=type(error).__name__)
-        await self.client.close()
+        if self.client.is_connected or self.client.is_reconnecting:
+            await self.client.close()
 
     async def check(self) -> None:
         """Readiness.
