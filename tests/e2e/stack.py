@@ -126,19 +126,18 @@ class Stack:
         folder = Path(tempfile.mkdtemp(prefix="authservice-stack-")) / "local"
         # PostgreSQL does not run as root; its user must be able to pass through to its data.
         folder.parent.chmod(0o711)
-        wanted = {**ENVIRONMENT, **(env or {})}
-        system = System.start(folder, processes=processes, env=wanted, with_demo=False, durable=False)
-        # The stack decides which cookies it sends, not a jar that remembers.
-        jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
         try:
-            async with httpx.AsyncClient(cookies=jar, timeout=30, limits=limits, trust_env=False) as http:
-                stack = cls(system, http)
-                yield stack
-                for channel in stack._channels.values():
-                    await channel.close()
+            wanted = {**ENVIRONMENT, **(env or {})}
+            system = System.start(folder, processes=processes, env=wanted, with_demo=False, durable=False)
+            try:
+                async with _client() as http:
+                    stack = cls(system, http)
+                    yield stack
+                    for channel in stack._channels.values():
+                        await channel.close()
+            finally:
+                system.stop()
         finally:
-            system.stop()
             delete_folder(folder)
             folder.parent.rmdir()
 
@@ -261,6 +260,13 @@ class Stack:
             return list(await connection.fetch(statement, *args))
         finally:
             await connection.close()
+
+
+def _client() -> httpx.AsyncClient:
+    """A client without a cookie jar: the stack decides which cookies it sends."""
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
+    return httpx.AsyncClient(cookies=jar, timeout=30, limits=limits, trust_env=False)
 
 
 async def eventually(probe: Callable[[], Awaitable[T | None]], *, within: float, what: str) -> T:
