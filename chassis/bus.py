@@ -31,6 +31,11 @@ _ANSWER_SECONDS = 0.5
 Listener = Callable[[str], Awaitable[None]]
 
 
+def inbox_prefix(process: str) -> str:
+    """Return where answers to a process arrive; its own, so that no other process can read or forge them."""
+    return f"_INBOX_{process}"
+
+
 class BusUnavailable(Unavailable):
     """NATS is away."""
 
@@ -51,7 +56,7 @@ class Bus:
         self._listening: dict[str, set[str]] = {}
         self._questions: dict[str, _Question] = {}
         self.client = Client()
-        self._inbox = self.client.new_inbox()
+        self._inbox = f"{inbox_prefix(process)}.{secrets.token_hex(8)}"
         self.stream = self.client.jetstream(timeout=5)
 
     def on(self, subject: str, listener: Listener) -> None:
@@ -146,6 +151,7 @@ class Bus:
         await self.client.connect(
             self._url,
             name=f"authservice-{self._process}",
+            inbox_prefix=inbox_prefix(self._process).encode(),
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             connect_timeout=2,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from chassis.bus import STREAM
+from chassis.bus import STREAM, inbox_prefix
 from contracts.topology import GATEWAY, RELAYS, SERVICES
 
 CONSUMERS: dict[str, tuple[str, ...]] = {"audit": ("audit",), "token": ("token-new-clients",)}
@@ -39,15 +39,14 @@ class NatsPermissions:
                 f"$JS.API.STREAM.INFO.{STREAM}",
                 f"$JS.API.STREAM.CREATE.{STREAM}",
                 *(subject for name in CONSUMERS.get(service, ()) for subject in _of_consumer(name)),
-                "_INBOX.>",
             ],
-            subscribe=["events.>", "invalidate.>", "_INBOX.>"],
+            subscribe=["events.>", "invalidate.>", f"{inbox_prefix(service)}.>"],
         )
 
     @classmethod
     def of_gateway(cls) -> NatsPermissions:
         """The gateway listens, and answers when asked: it says nothing that could pass for an event."""
-        return cls(publish=[], subscribe=["invalidate.>", "_INBOX.>"])
+        return cls(publish=[], subscribe=["invalidate.>", f"{inbox_prefix(GATEWAY)}.>"])
 
     def render(self) -> dict[str, object]:
         """Write the permissions as NATS's configuration has them."""
