@@ -1,14 +1,19 @@
 """Typed errors: raised once in a service, carried across gRPC, rendered once by each face.
 
 AppError
-├── InvalidRequest        400 / 422   what was sent is wrong, `errors` names the fields
-├── Unauthenticated       401         no or a bad credential
-├── Forbidden             403         a good credential without the right
-├── NotFound              404         nothing there, or nothing of yours
-├── Conflict              409         the state does not allow it
-├── RateLimited           429         too often; `retry_after` says when again
-├── Unavailable           503         a dependency is away or full; `retry_after` says when again
-└── Internal              500         our fault; the detail never says more
+├── InvalidRequest        400   it cannot be understood
+├── Unauthenticated       401   no or a bad credential
+├── Forbidden             403   a good credential without the right
+├── NotFound              404   nothing there, or nothing of yours
+├── MethodNotAllowed      405   the path has no such method
+├── Conflict              409   the state does not allow it
+├── BodyTooLarge          413   more than the route takes
+├── UnprocessableRequest  422   a field breaks a rule; `errors` names the fields
+├── RateLimited           429   too often; `retry_after` says when again
+├── InternalError         500   our fault; the detail never says more
+├── Unavailable           503   a dependency is away or full; `retry_after` says when again
+├── DeadlineExceeded      504   the caller's time is used up
+└── RemoteError           any   what another service raised, passed on
 """
 
 from __future__ import annotations
@@ -16,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import ClassVar
 
 import grpc
 
@@ -88,9 +92,9 @@ class AppError(Exception):
     cookie). `extra` members appear beside `code` in the problem document.
     """
 
-    kind: Kind = Kind.INTERNAL
-    code: str = "internal_error"
-    detail: str = "Something went wrong on our side."
+    kind: Kind
+    code: str
+    detail: str
 
     def __init__(
         self,
@@ -118,6 +122,14 @@ class RemoteError(AppError):
         self.kind = kind
         self.code = code
         super().__init__(detail, retry_after=retry_after)
+
+
+class InternalError(AppError):
+    """Our fault; the detail never says more, the log does."""
+
+    kind = Kind.INTERNAL
+    code = "internal_error"
+    detail = "Something went wrong on our side."
 
 
 class InvalidRequest(AppError):
@@ -160,6 +172,14 @@ class NotFound(AppError):
     detail = "There is nothing here."
 
 
+class MethodNotAllowed(AppError):
+    """The path has no such method; `Allow` names those it has."""
+
+    kind = Kind.METHOD_NOT_ALLOWED
+    code = "method_not_allowed"
+    detail = "This path has no such method."
+
+
 class Conflict(AppError):
     """The present state does not allow the change."""
 
@@ -191,18 +211,9 @@ class Unavailable(AppError):
     code = "unavailable"
     detail = "The service is not available right now. Try again shortly."
 
-    DEFAULT_RETRY_AFTER: ClassVar[int] = 1
-
-    def __init__(self, detail: str | None = None, *, retry_after: int = DEFAULT_RETRY_AFTER) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
         """Always say when to try again."""
         super().__init__(detail, retry_after=retry_after)
-
-
-class FeatureUnavailable(Unavailable):
-    """The feature needs a dependency (Redis) that is away; the rest of the product goes on."""
-
-    code = "feature_unavailable"
-    detail = "This feature is not available right now. Try again shortly."
 
 
 class DeadlineExceeded(AppError):

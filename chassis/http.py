@@ -29,10 +29,11 @@ from chassis.errors import (
     AppError,
     BodyTooLarge,
     FieldError,
+    InternalError,
     InvalidRequest,
     Kind,
+    MethodNotAllowed,
     NotFound,
-    RemoteError,
     Unauthenticated,
     UnprocessableRequest,
 )
@@ -273,7 +274,7 @@ class ServiceFace:
             log.exception(
                 "request failed", method=scope["method"], path=scope["path"], request_id=answer.request_id
             )
-            await answer.refuse(AppError())
+            await answer.refuse(InternalError())
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             REQUESTS.labels(scope["method"], route, answer.status).inc()
@@ -364,11 +365,11 @@ def _as_app_error(error: Exception) -> AppError:
         case HTTPException(status_code=404):
             return NotFound()
         case HTTPException(status_code=405):
-            return RemoteError(Kind.METHOD_NOT_ALLOWED, "method_not_allowed", "This path has no such method.")
+            return MethodNotAllowed()
         case HTTPException():
             return InvalidRequest()
         case _:
-            return AppError()
+            return InternalError()
 
 
 def _field_error(fault: dict[str, Any]) -> FieldError:

@@ -23,7 +23,17 @@ from prometheus_client import Counter, Histogram
 
 from chassis import deadlines, telemetry
 from chassis.context import CallerContext, ContextRejected, verify_context
-from chassis.errors import GRPC_STATUS, AppError, DeadlineExceeded, Forbidden, Kind, RemoteError, Unavailable
+from chassis.errors import (
+    GRPC_STATUS,
+    AppError,
+    DeadlineExceeded,
+    Forbidden,
+    InternalError,
+    Kind,
+    RemoteError,
+    Unauthenticated,
+    Unavailable,
+)
 from chassis.internal_keys import BadCallerProof, InternalKeys
 
 log = structlog.get_logger()
@@ -233,7 +243,7 @@ class _Guard(grpc.aio.ServerInterceptor):
             self._keys.check(caller, self._process, method, str(metadata.get(PROOF, "")))
         except BadCallerProof as error:
             log.warning("rpc caller not proven", caller=caller[:64], method=method, reason=str(error))
-            raise RemoteError(Kind.UNAUTHENTICATED, "unauthenticated", "The caller is not proven.") from None
+            raise Unauthenticated("The caller is not proven.") from None
         return caller
 
     def _forwarded(self, caller: str, method: str, metadata: dict[str, Any]) -> CallerContext | None:
@@ -243,7 +253,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         try:
             return verify_context(str(header).encode(), self._keys.key(caller, self._process), "RPC", method)
         except (ContextRejected, BadCallerProof):
-            raise RemoteError(Kind.UNAUTHENTICATED, "unauthenticated", "The caller is not proven.") from None
+            raise Unauthenticated("The caller is not proven.") from None
 
 
 async def abort_with(error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
@@ -252,7 +262,7 @@ async def abort_with(error: Exception, method: str, context: grpc.aio.ServicerCo
         raise error
     if not isinstance(error, AppError):
         log.error("rpc failed", method=method, exc_info=error)
-        error = AppError()
+        error = InternalError()
     code = GRPC_STATUS[error.kind]
     HANDLED.labels(method, code.name).inc()
     await context.abort(code, error.detail, ((_DETAILS, _status(error, code)),))
@@ -382,7 +392,7 @@ def as_app_error(error: grpc.aio.AioRpcError) -> AppError:
             return DeadlineExceeded()
         case _:
             log.error("rpc refused", code=error.code().name, details=error.details())
-            return AppError()
+            return InternalError()
 
 
 def _remote(info: error_details_pb2.ErrorInfo) -> AppError:
