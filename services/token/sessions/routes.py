@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import Cookie, Query, Response
+from fastapi import Cookie, Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.http import AnswerModel, Caller, RequestModel, Router
+from chassis.http import AnswerModel, Caller, RequestModel, Router, json_answer
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, Cursors, LimitParameter, Page
 from contracts.session import (
     COOKIE_NAME,
@@ -84,11 +85,37 @@ def routes(sessions: SessionService, cookie: RefreshCookie, cursors: Cursors) ->
 
 
 def _declare_tokens(router: Router, sessions: SessionService, cookie: RefreshCookie) -> None:
+    async def exchange(
+        caller: CallerContext,
+        request: RefreshRequest | None,
+        in_cookie: str | None,
+        transport: Transport,
+        response: Response,
+    ) -> SessionOpened:
+        token = _presented(caller, request.refresh_token if request else None, in_cookie)
+        if token is None:
+            raise InvalidRefreshToken
+        opened = await sessions.refresh(caller, token)
+        if in_cookie is not None and transport is Transport.JSON:
+            # What is in the cookie has just been used: sent again later, it would end the session.
+            cookie.clear(response)
+        return session_answer(opened, transport, cookie, response)
+
+    async def at_hand(request: Request, body: bytes) -> Response | None:
+        parsed = _read_refresh(request, body)
+        if parsed is None:
+            return None
+        carrier = Response()
+        transport = chosen_transport(parsed, None, None)
+        caller, in_cookie = request.scope["caller"], request.cookies.get(COOKIE_NAME)
+        return json_answer(await exchange(caller, parsed, in_cookie, transport, carrier), carrier)
+
     @router.post(
         "/api/auth/refresh",
         access=Access.API_KEY,
         limit="refresh",
         body_limit=16 * 1024,
+        shortcut=at_hand,
         responses={
             401: {"description": "`invalid_refresh_token`: it opens nothing; log in again."},
             403: {"description": "`origin_not_allowed`: a cookie needs an allowed `Origin`."},
@@ -109,14 +136,7 @@ def _declare_tokens(router: Router, sessions: SessionService, cookie: RefreshCoo
         taken for stolen: its session ends, and all tokens of that session are dead.
         """
         transport = chosen_transport(request, token_transport, session_mode)
-        token = _presented(caller, request.refresh_token if request else None, auth_refresh)
-        if token is None:
-            raise InvalidRefreshToken
-        opened = await sessions.refresh(caller, token)
-        if auth_refresh is not None and transport is Transport.JSON:
-            # What is in the cookie has just been used: sent again later, it would end the session.
-            cookie.clear(response)
-        return session_answer(opened, transport, cookie, response)
+        return await exchange(caller, request, auth_refresh, transport, response)
 
     @router.post(
         "/api/auth/logout",
@@ -174,6 +194,16 @@ def _declare_own_sessions(
     async def end_session(session_id: UUID, caller: Caller) -> None:
         """End one of the user's sessions."""
         await sessions.end_one(caller, session_id)
+
+
+def _read_refresh(request: Request, body: bytes) -> RefreshRequest | None:
+    """Parse what is plain and without fault; FastAPI judges the rest, and words its faults."""
+    if request.scope["query_string"] or request.headers.get("content-type") != "application/json":
+        return None
+    try:
+        return RefreshRequest.model_validate(json.loads(body))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _presented(caller: CallerContext, in_body: str | None, in_cookie: str | None) -> str | None:

@@ -58,7 +58,7 @@ def routes(signing: SigningService, jwks: Jwks) -> Router:
 
 
 def _declare_jwks(router: Router, jwks: Jwks) -> None:
-    def at_hand(request: Request) -> Response | None:
+    async def at_hand(request: Request, _body: bytes) -> Response | None:
         caller: CallerContext = request.scope["caller"]
         query = request.scope["query_string"]
         client_id = caller.client_id
