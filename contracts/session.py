@@ -42,7 +42,7 @@ class TransportRequest(RequestModel):
 
 
 class OriginNotAllowed(Forbidden):
-    """A cookie was sent without an allowed `Origin`: another site may be behind the request."""
+    """The page's origin is not one that the client allows; with a session cookie there must be one."""
 
     code = "origin_not_allowed"
     detail = "Requests with the session cookie need an allowed Origin."

@@ -10,22 +10,16 @@ from uuid import UUID
 from authservice_validator import VerifiedClaims
 
 from chassis.context import Access, CallerContext, KeyKind
-from chassis.errors import Forbidden, Unauthenticated
+from chassis.errors import Unauthenticated
 from contracts.clients import ApiKey, Client, ClientDirectory, InvalidApiKey
 from contracts.events import CredentialRefused
+from contracts.session import OriginNotAllowed
 from gateway.admin_key import AdminKey, InvalidAdminKey
 from gateway.inbound import Inbound
 from gateway.origins import Origins, Verdict
 from gateway.refusals import AuditQueue
 from gateway.revocations import Revocations
 from gateway.tokens import InvalidToken, Tokens
-
-
-class OriginRefused(Forbidden):
-    """A publishable key was sent by a page of an origin that its client does not allow."""
-
-    code = "origin_not_allowed"
-    detail = "This client does not allow requests from this origin."
 
 
 @dataclass(slots=True)
@@ -126,7 +120,7 @@ class Callers:
         known.client = key.client
         known.verdict = self._origins.judge(request.origin, key.client)
         if key.kind is KeyKind.PUBLISHABLE and known.verdict is Verdict.REFUSED:
-            raise OriginRefused
+            raise OriginNotAllowed("This client does not allow requests from this origin.")
         return key
 
     def _anonymous(self, request: Inbound, known: Known) -> CallerContext:

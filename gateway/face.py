@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from chassis import deadlines, telemetry
 from chassis.context import Access, CallerContext
-from chassis.errors import AppError, BodyTooLarge, InvalidRequest, Kind, NotFound
+from chassis.errors import AppError, BodyTooLarge, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from chassis.http import DURATION, REQUESTS
+from contracts.topology import GATEWAY
 from gateway import authz
 from gateway.addresses import ClientAddresses
 from gateway.answer import Answer, RawHeaders
@@ -34,7 +35,6 @@ from gateway.protocol import CONNECTION, HardenedProtocol
 
 log = structlog.get_logger()
 
-GATEWAY: Final = "gateway"
 _CLIENT_GONE: Final = 499
 
 OwnHandler = Callable[[Inbound, CallerContext | None, Scope, Receive, Answer], Awaitable[None]]
@@ -42,14 +42,6 @@ OwnHandler = Callable[[Inbound, CallerContext | None, Scope, Receive, Answer], A
 
 PreflightCheck = Callable[[str], Awaitable[Verdict]]
 """Judges the origin of a preflight, which never carries a key."""
-
-
-class MethodNotAllowed(AppError):
-    """The path has no such method; `Allow` names those it has."""
-
-    kind = Kind.METHOD_NOT_ALLOWED
-    code = "method_not_allowed"
-    detail = "This path has no such method."
 
 
 class GatewayFace:
@@ -112,7 +104,7 @@ class GatewayFace:
             answer.status = _CLIENT_GONE
         except Exception:
             log.exception("request failed", method=request.method, request_id=request.request_id)
-            await answer.refuse(AppError())
+            await answer.refuse(InternalError())
         finally:
             if connection is not None:
                 connection.serving = None

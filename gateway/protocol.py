@@ -35,6 +35,15 @@ _BODY: Final = (
     '"detail":"The request is not acceptable.","code":"%s","request_id":"%s"}'
 )
 
+REFUSALS: Final = {
+    "malformed_request": ("400 Bad Request", "The framing or the host of the request is not clear."),
+    "upgrade_not_supported": ("400 Bad Request", "Upgrades (h2c, WebSocket) are not spoken here."),
+    "target_too_long": ("414 URI Too Long", "The path and the query are longer than a head may be."),
+    "head_too_large": ("431 Request Header Fields Too Large", "The head is larger than 32 KiB."),
+    "too_many_headers": ("431 Request Header Fields Too Large", "There are more than 100 headers."),
+}
+"""Code → status and meaning of what is refused before there is a request; the connection is closed."""
+
 _HOST: Final = re.compile(rb"[A-Za-z0-9.\-_~:\[\]]{0,255}")
 _DIGITS: Final = re.compile(rb"[0-9]{1,15}")
 
@@ -83,7 +92,7 @@ class HardenedProtocol(HttpToolsProtocol):
             self._since = self.loop.time()
         super().data_received(data)
         if self._in_head and self._fed > MAX_HEAD_BYTES:
-            self._refuse("431 Request Header Fields Too Large", "head_too_large")
+            self._refuse("head_too_large")
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -108,7 +117,7 @@ class HardenedProtocol(HttpToolsProtocol):
         """Collect the target; llhttp hands it over in pieces."""
         super().on_url(url)
         if len(self.url) > MAX_HEAD_BYTES:
-            self._refuse("414 URI Too Long", "target_too_long")
+            self._refuse("target_too_long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header, up to a hundred.
@@ -119,22 +128,22 @@ class HardenedProtocol(HttpToolsProtocol):
             return
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
-            self._refuse("431 Request Header Fields Too Large", "too_many_headers")
+            self._refuse("too_many_headers")
 
     def on_headers_complete(self) -> None:
         """The head is complete: hand the request over, unless it is refused here."""
         if self._refused:
             return
         if self.parser.should_upgrade():
-            self._refuse("400 Bad Request", "upgrade_not_supported")
+            self._refuse("upgrade_not_supported")
             return
         if not (
             _has_clear_host(self.parser.get_http_version(), self.headers) and _has_clear_length(self.headers)
         ):
-            self._refuse("400 Bad Request", "malformed_request")
+            self._refuse("malformed_request")
             return
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > MAX_HEAD_BYTES:
-            self._refuse("431 Request Header Fields Too Large", "head_too_large")
+            self._refuse("head_too_large")
             return
         self._in_head, self._in_body = False, True
         self._fed = 0
@@ -169,7 +178,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what llhttp refused, in our words."""
-        self._refuse("400 Bad Request", "malformed_request")
+        self._refuse("malformed_request")
 
     # Bounds
 
@@ -193,7 +202,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self._refused = True
         self.transport.abort()
 
-    def _refuse(self, status: str, code: str) -> None:
+    def _refuse(self, code: str) -> None:
         """Answer without the application and close: what follows on this connection has no clear meaning."""
         if self._refused:
             return
@@ -203,6 +212,7 @@ class HardenedProtocol(HttpToolsProtocol):
             # An earlier request is being answered: two answers must not mix.
             self.transport.abort()
             return
+        status = REFUSALS[code][0]
         number, _, title = status.partition(" ")
         request_id = str(new_id())
         body = (_BODY % (code, title, int(number), code, request_id)).encode()

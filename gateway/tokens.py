@@ -42,7 +42,6 @@ _MAX_CLIENTS: Final = 5_000
 _KEEP_SECONDS: Final = 60.0
 _REFUSED_SECONDS: Final = 10.0
 _USE: Final = "access"
-_CODES: Final = frozenset({"invalid_token", "token_expired", "token_revoked"})
 
 LOOKUPS = Counter("gateway_token_lookups_total", "Access tokens presented.", ["result"])
 _HITS = LOOKUPS.labels("hit")
@@ -50,16 +49,30 @@ REMEMBERED = Gauge("gateway_tokens_remembered", "Verified tokens in the cache.",
 
 
 class InvalidToken(Unauthenticated):
-    """The access token is missing, forged, expired, revoked, or another client's (RFC 6750 §3.1)."""
+    """The access token is missing, forged, or another client's (RFC 6750 §3.1)."""
 
     code = "invalid_token"
     detail = "The access token is missing or not valid."
 
-    def __init__(self, code: str = "invalid_token", *, missing: bool = False) -> None:
-        """Take the validator's code; a missing token has no `error` in the challenge."""
-        self.code = code if code in _CODES else "invalid_token"
+    def __init__(self, *, missing: bool = False) -> None:
+        """Add the challenge; that of a missing token has no `error`."""
         challenge = "Bearer" if missing else 'Bearer error="invalid_token"'
         super().__init__(headers=(("WWW-Authenticate", challenge),))
+
+
+class ExpiredToken(InvalidToken):
+    """The access token is past its end: renew it."""
+
+    code = "token_expired"
+
+
+class RevokedToken(InvalidToken):
+    """The access token was good, and its session, user, key or secret has been revoked."""
+
+    code = "token_revoked"
+
+
+_REFUSALS: Final = {refusal.code: refusal for refusal in (InvalidToken, ExpiredToken, RevokedToken)}
 
 
 @dataclass(slots=True)
@@ -106,7 +119,7 @@ class Tokens:
             self._remember_refusal(digest, error.code)
             raise
         except TokenError as error:
-            raise InvalidToken(error.code) from None
+            raise _refusal(error.code) from None
         except KeysUnavailable:
             raise Unavailable from None
         self._verified[digest] = entry
@@ -136,12 +149,12 @@ class Tokens:
         request = verification_pb2.VerifyRequest(client_id=str(client.id), access_token=token)
         answer = await self._stub.Verify(request)
         if not answer.valid:
-            raise InvalidToken(answer.error)
+            raise _refusal(answer.error)
         claims = read_claims(json.loads(answer.claims_json), kid=header.kid)
         if claims.client_id != str(client.id) or claims.token_use != _USE:
             raise TokenError
         if self._revocations.is_revoked(claims):
-            raise InvalidToken("token_revoked")
+            raise RevokedToken
         return _Entry(claims, min(claims.exp, self._now() + _KEEP_SECONDS), None, 0)
 
     def _verifier(self, client_id: str) -> tuple[JwksKeys, TokenVerifier]:
@@ -177,7 +190,7 @@ class Tokens:
             return
         if refused[1] > self._now():
             LOOKUPS.labels("refused").inc()
-            raise InvalidToken(refused[0])
+            raise _refusal(refused[0])
         del self._refused[digest]
 
     def _remember_refusal(self, digest: bytes, code: str) -> None:
@@ -185,3 +198,8 @@ class Tokens:
         self._refused[digest] = (code, self._now() + _REFUSED_SECONDS)
         if len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
+
+
+def _refusal(code: str) -> InvalidToken:
+    """Return the refusal that a validator's code stands for; an unknown code says no more than the first."""
+    return _REFUSALS.get(code, InvalidToken)()
