@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from chassis.bus import Bus
 from chassis.context import KeyKind
-from chassis.errors import AppError, DeadlineExceeded, Kind, Unauthenticated, Unavailable
+from chassis.errors import AppError, DeadlineExceeded, Kind, NotFound, Unauthenticated, Unavailable
 from chassis.rpc import Channel
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceStub
@@ -59,10 +59,9 @@ class InvalidApiKey(Unauthenticated):
     detail = "The API key is missing or not valid."
 
 
-class UnknownClient(AppError):
+class ClientNotFound(NotFound):
     """There is no such client."""
 
-    kind = Kind.NOT_FOUND
     code = "client_not_found"
     detail = "There is no such client."
 
@@ -138,12 +137,12 @@ class ClientDirectory:
         """Return a client, active or not.
 
         Raises:
-            UnknownClient: there is none.
+            ClientNotFound: there is none.
             Unavailable: `orgs` is away and the client is not remembered.
         """
         found = await self._look_up(f"id:{client_id}", lambda: self._ask_for_client(client_id))
         if not isinstance(found, Client):
-            raise UnknownClient
+            raise ClientNotFound
         return found
 
     def drop(self, client_id: UUID) -> None:

@@ -117,7 +117,7 @@ class PasswordRehashed(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOpenedEvent(SessionEvent):
+class SessionOpened(SessionEvent):
     """A session began."""
 
     type: ClassVar[str] = "session_opened"

@@ -5,13 +5,6 @@ from __future__ import annotations
 from chassis.errors import Conflict, NotFound
 
 
-class ClientNotFound(NotFound):
-    """No client has this id."""
-
-    code = "client_not_found"
-    detail = "There is no such client."
-
-
 class ApiKeyNotFound(NotFound):
     """The client has no live key with this id, or nobody has the presented one."""
 

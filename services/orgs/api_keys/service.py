@@ -13,12 +13,12 @@ from chassis.errors import FieldError, UnprocessableRequest
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
-from contracts.clients import INVALIDATE
+from contracts.clients import INVALIDATE, ClientNotFound
 from services.orgs.api_keys import store
 from services.orgs.api_keys.models import ApiKey, NewApiKey, ResolvedKey, draw_key
 from services.orgs.api_keys.usage import KeyUsage
 from services.orgs.clients import store as client_store
-from services.orgs.errors import ApiKeyNotFound, ClientNotFound, TooManyApiKeys
+from services.orgs.errors import ApiKeyNotFound, TooManyApiKeys
 
 MAX_LIVE_KEYS = 50
 _ROTATED_KEY_NAME = "rotated"

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from chassis.rpc import RpcService
+from contracts.clients import ClientNotFound
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import (
     ClientServiceServicer,
@@ -15,7 +16,6 @@ from contracts.gen.internal.orgs.v1.clients_pb2_grpc import (
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.clients.models import Client
 from services.orgs.clients.service import ClientService
-from services.orgs.errors import ClientNotFound
 
 NAME = "internal.orgs.v1.ClientService"
 

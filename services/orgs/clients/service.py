@@ -18,7 +18,7 @@ from chassis.ids import new_id
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
-from contracts.clients import INVALIDATE, TokenMode
+from contracts.clients import INVALIDATE, ClientNotFound, TokenMode
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.models import NewApiKey, draw_key
 from services.orgs.clients import store
@@ -26,7 +26,7 @@ from services.orgs.clients.documents import MASK, Document, masked_for_audit, me
 from services.orgs.clients.models import DEFAULT_CELL, Client, ClientStatus
 from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
 from services.orgs.clients.slugs import distinct, slug_from
-from services.orgs.errors import ClientNotFound, SlugTaken, TokenModeDowngrade
+from services.orgs.errors import SlugTaken, TokenModeDowngrade
 
 _FIRST_KEY_NAME = "default"
 _SLUG_ATTEMPTS = 5

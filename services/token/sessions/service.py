@@ -16,7 +16,7 @@ from chassis.events import Actor, ActorType
 from chassis.ids import new_id
 from chassis.outbox import Outbox
 from contracts import events
-from contracts.clients import Client, ClientDirectory, UnknownClient
+from contracts.clients import Client, ClientDirectory, ClientNotFound
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2
 from services.token.config import TokenSettings
@@ -94,7 +94,7 @@ class SessionService:
             known = await store.open_session(tx, session, user, refresh_tokens.hash_of(token))
             if known is None:
                 raise SessionRefused
-            event = events.SessionOpenedEvent(target_id=session.id, user_id=user.id, amr=session.amr)
+            event = events.SessionOpened(target_id=session.id, user_id=user.id, amr=session.amr)
             await self._outbox.emit(tx, event, caller, actor=Actor(ActorType.USER, user.id))
         OPENED.inc()
         live = LiveSession(
@@ -210,7 +210,7 @@ class SessionService:
     async def _active_client(self, client_id: UUID) -> Client | None:
         try:
             client = await self._clients.get(client_id)
-        except UnknownClient:
+        except ClientNotFound:
             return None
         return client if client.is_active else None
 

@@ -67,7 +67,7 @@ class Jwks:
         """Return the set of a client; of all clients for None, which is for small installations.
 
         Raises:
-            UnknownClient: there is no such client.
+            ClientNotFound: there is no such client.
             Unavailable: PostgreSQL is away and the set is not at hand.
         """
         fresh = self.at_hand(client_id)

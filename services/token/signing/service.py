@@ -18,7 +18,7 @@ from chassis.events import Event
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from contracts import events
-from contracts.clients import Client, ClientDirectory, UnknownClient
+from contracts.clients import Client, ClientDirectory, ClientNotFound
 from services.token.errors import NoSigningKeys, RotationTooSoon
 from services.token.revocations.service import Revocations
 from services.token.signing import store
@@ -67,7 +67,7 @@ class SigningService:
         All tokens signed with the old one are dead when this returns.
 
         Raises:
-            UnknownClient: there is no such client.
+            ClientNotFound: there is no such client.
         """
         client = await self._clients.get(client_id)
         secret, text = await self._keyring.draw_secret()
@@ -90,7 +90,7 @@ class SigningService:
         """Let the next key sign, publish a new next one, and keep the old one published while tokens live.
 
         Raises:
-            UnknownClient: there is no such client. NoSigningKeys: its tokens are signed with a secret.
+            ClientNotFound: there is no such client. NoSigningKeys: its tokens are signed with a secret.
             RotationTooSoon: the next key has been published for less than the JWKS may be cached; `force`
             skips this.
         """
@@ -143,7 +143,7 @@ class SigningService:
                 continue
             try:
                 await self._keyring.ensure(await self._clients.get(event.client_id))
-            except UnknownClient:
+            except ClientNotFound:
                 log.warning("created client is not known", client_id=str(event.client_id))
 
     async def housekeeping(self) -> None:
