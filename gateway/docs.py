@@ -24,12 +24,13 @@ h2{border-bottom:1px solid var(--line);margin-top:2.5rem}
 details{border:1px solid var(--line);border-radius:.4rem;margin:.5rem 0}
 summary{padding:.5rem .75rem;cursor:pointer}
 details>div{padding:0 .75rem .75rem}
-code,pre{font:14px/1.4 ui-monospace,monospace}
+code,pre{font:14px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 pre{background:var(--soft);padding:.75rem;overflow:auto;border-radius:.4rem}
 b.m{display:inline-block;min-width:4.5rem}
 small{opacity:.75}
 """
 _CACHE: Final = (b"cache-control", b"public, max-age=60")
+_ORDER: Final = ("Authentication", "Profile", "Sessions", "Keys")
 _HTML: Final = b"text/html; charset=utf-8"
 _NAMES: Final = re.compile(r"[^a-z0-9]+")
 
@@ -74,6 +75,7 @@ def _page(document: Mapping[str, Any]) -> str:
             if operation is not None:
                 tag = operation.get("tags", ["Other"])[0]
                 by_tag.setdefault(tag, []).append(_operation(document, path, method, operation))
+    by_tag = {tag: by_tag[tag] for tag in sorted(by_tag, key=_rank)}
     links = "".join(f'<a href="#{_anchor(tag)}">{escape(tag)}</a>' for tag in by_tag)
     sections = "".join(
         f'<h2 id="{_anchor(tag)}">{escape(tag)}</h2>{"".join(operations)}'
@@ -86,6 +88,11 @@ def _page(document: Mapping[str, Any]) -> str:
         '<p><a href="/docs/openapi.json">openapi.json</a> · <a href="/docs/openapi.yaml">openapi.yaml</a> · '
         f'<a href="/docs/errors">errors</a></p><nav>{links}</nav>{sections}',
     )
+
+
+def _rank(tag: str) -> tuple[int, str]:
+    """Put what an application calls first, and what operates the gateway last."""
+    return (_ORDER.index(tag) if tag in _ORDER else len(_ORDER) + (tag == "Operation"), tag)
 
 
 def _errors_page(errors: list[dict[str, Any]]) -> str:
