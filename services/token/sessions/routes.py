@@ -10,7 +10,8 @@ from fastapi import Cookie, Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.http import AnswerModel, Caller, RequestModel, Router, json_answer
+from chassis.http import Caller, Router, json_answer
+from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, Cursors, LimitParameter, Page
 from contracts.session import (
     COOKIE_NAME,

@@ -152,7 +152,10 @@ class SessionService:
             if session_id is None:
                 return
             ended = await store.end_session(tx, session_id, EndReason.LOGOUT, now)
-            await self._record_ended(tx, caller, [ended] if ended else [], EndReason.LOGOUT, now)
+            if ended is not None:
+                # Who holds the refresh token speaks for its user, though the request carries a key only.
+                who = _user(ended.user_id)
+                await self._record_ended(tx, caller, [ended], EndReason.LOGOUT, now, actor=who)
         # Also when another request ended it: its news may not have been told yet.
         await self._revocations.announce()
 
@@ -234,14 +237,21 @@ class SessionService:
         return _Presented("reused")
 
     async def _record_ended(
-        self, tx: Tx, caller: CallerContext, ended: Sequence[EndedSession], reason: str, now: datetime
+        self,
+        tx: Tx,
+        caller: CallerContext,
+        ended: Sequence[EndedSession],
+        reason: str,
+        now: datetime,
+        *,
+        actor: Actor | None = None,
     ) -> None:
         """Revoke the access tokens of ended sessions and put each end on record, in the same transaction."""
         client_id = caller.require_client()
         await self._revocations.sessions(tx, client_id, [session.id for session in ended], now)
         for session in ended:
             event = events.SessionRevoked(target_id=session.id, user_id=str(session.user_id), reason=reason)
-            await self._outbox.emit(tx, event, caller)
+            await self._outbox.emit(tx, event, caller, actor=actor)
         ENDED.labels(_counted(reason)).inc(len(ended))
 
     def _new_session(

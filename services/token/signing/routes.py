@@ -10,7 +10,8 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.http import AnswerModel, Caller, Router
+from chassis.http import Caller, Router
+from chassis.models import AnswerModel
 from services.token.signing.jwks import MAX_AGE, Jwks, KeySet
 from services.token.signing.service import SigningService
 

@@ -157,7 +157,7 @@ async def test_logout_when_session_lives_then_it_ends_in_each_process(
     assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
     assert (await token.refresh(tenant, opened.refresh_token)).status == 401
     event = await system.event("session_revoked", client_id=tenant.id, reason="logout")
-    assert event.target_id == opened.session_id
+    assert (event.target_id, event.actor_id) == (opened.session_id, opened.user.id)
     # Again, it is gone already.
     assert (await token.post(tenant, "/api/auth/logout", **sent)).status == 204
 
