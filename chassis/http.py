@@ -6,11 +6,8 @@ again, and bounds the body. All middleware is pure ASGI.
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
@@ -19,7 +16,6 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +24,6 @@ from chassis.context import HEADER, Access, CallerContext, ContextRejected, veri
 from chassis.errors import (
     AppError,
     BodyTooLarge,
-    FieldError,
     InternalError,
     InvalidRequest,
     Kind,
@@ -38,6 +33,7 @@ from chassis.errors import (
     UnprocessableRequest,
 )
 from chassis.events import AdminKeyUsed
+from chassis.models import AnswerModel, field_error
 from chassis.outbox import Outbox
 from chassis.problems import problem
 
@@ -46,8 +42,6 @@ log = structlog.get_logger()
 KIB = 1024
 _BODY_LIMIT = {"GET": 0, "DELETE": 16 * KIB, "POST": 64 * KIB, "PUT": 64 * KIB, "PATCH": 64 * KIB}
 _DEFAULT_BUDGET_SECONDS = 15.0
-_MAX_DEPTH = 64
-_UNSTORABLE_TEXT = re.compile("[\\x00\\ud800-\\udfff]")
 _BUDGET_HEADER = b"x-request-timeout-ms"
 
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
@@ -71,24 +65,6 @@ async def _caller(request: Request) -> CallerContext:
 
 Caller = Annotated[CallerContext, Depends(_caller)]
 """A handler's parameter for who is calling."""
-
-
-class RequestModel(BaseModel):
-    """Base of request bodies: unknown members are ignored, and what no database can hold is refused."""
-
-    model_config = ConfigDict(extra="ignore", str_max_length=16 * KIB, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unstorable(cls, value: object) -> object:
-        _check_storable(value)
-        return value
-
-
-class AnswerModel(BaseModel):
-    """Base of answers."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class BoundedRoute(APIRoute):
@@ -395,7 +371,9 @@ def _as_app_error(error: Exception) -> AppError:
         case AppError():
             return error
         case RequestValidationError():
-            return UnprocessableRequest(errors=tuple(_field_error(fault) for fault in error.errors()))
+            return UnprocessableRequest(
+                errors=tuple(field_error(fault, fault["loc"][1:] or fault["loc"]) for fault in error.errors())
+            )
         case HTTPException(status_code=404):
             return NotFound()
         case HTTPException(status_code=405):
@@ -406,42 +384,7 @@ def _as_app_error(error: Exception) -> AppError:
             return InternalError()
 
 
-def _field_error(fault: dict[str, Any]) -> FieldError:
-    where = [str(part) for part in fault["loc"]]
-    path = ".".join(where[1:] if len(where) > 1 else where)
-    return FieldError(field=path, code=fault["type"], detail=fault["msg"].removeprefix("Value error, "))
-
-
 def _budget(header: bytes | None) -> float:
     if header is None or not header.isdigit() or len(header) > len("999999"):
         return _DEFAULT_BUDGET_SECONDS
     return int(header) / 1000
-
-
-def _check_storable(body: object) -> None:
-    """Check a parsed body level by level; recursion would let a deep body exhaust the stack.
-
-    Raises:
-        ValueError: it is nested too deeply, or holds a text or a number that JSON in PostgreSQL cannot.
-    """
-    level = [body]
-    for _ in range(_MAX_DEPTH):
-        for value in level:
-            if isinstance(value, str) and _UNSTORABLE_TEXT.search(value):
-                raise ValueError("text must not contain NUL or unpaired surrogates")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError("numbers must be finite")
-        level = [inner for value in level for inner in _members(value)]
-        if not level:
-            return
-    raise ValueError(f"must not be nested deeper than {_MAX_DEPTH} levels")
-
-
-def _members(value: object) -> Iterable[object]:
-    match value:
-        case dict():
-            return itertools.chain(value.keys(), value.values())
-        case list():
-            return value
-        case _:
-            return ()

@@ -16,7 +16,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 
 from chassis.errors import InvalidRequest
-from chassis.http import AnswerModel
+from chassis.models import AnswerModel
 from chassis.sealing import Sealer
 
 DEFAULT_LIMIT = 50

@@ -11,7 +11,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
+from uuid import UUID
 
 import grpc
 import structlog
@@ -29,6 +30,7 @@ from chassis.errors import (
     DeadlineExceeded,
     Forbidden,
     InternalError,
+    InvalidRequest,
     Kind,
     RemoteError,
     Unauthenticated,
@@ -49,6 +51,9 @@ _OPEN_SERVICES = ("grpc.health.v1.Health",)
 _REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
 Metadata = tuple[tuple[str, str], ...]
+
+RpcContext = grpc.aio.ServicerContext[Any, Any]
+"""What gRPC hands to every handler. Those of services need nothing of it: the interceptor has used it."""
 
 HANDLED = Counter("rpc_handled_total", "RPCs answered.", ["method", "code"])
 DURATION = Histogram("rpc_duration_seconds", "Time to answer an RPC.", ["method"])
@@ -84,6 +89,18 @@ def forwarded_caller() -> CallerContext:
     if caller is None:
         raise Forbidden("This call must come through the gateway.")
     return caller
+
+
+def parse_id(text: str, name: str) -> UUID:
+    """Read the id that a message calls `name`.
+
+    Raises:
+        InvalidRequest: it is not a UUID.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidRequest(f"{name} is not a UUID.") from None
 
 
 class RpcServer:
@@ -192,7 +209,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         )
 
     def _unary(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def guarded(request: Any, context: RpcContext) -> Any:
             started = time.perf_counter()
             try:
                 self._enter(context, method, service, metadata)
@@ -209,7 +226,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         return guarded
 
     def _stream(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def guarded(request: Any, context: RpcContext) -> AsyncIterator[Any]:
             try:
                 self._enter(context, method, service, metadata)
                 async for answer in behaviour(request, context):
@@ -221,9 +238,7 @@ class _Guard(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _enter(
-        self, context: grpc.aio.ServicerContext[Any, Any], method: str, service: str, metadata: dict[str, Any]
-    ) -> None:
+    def _enter(self, context: RpcContext, method: str, service: str, metadata: dict[str, Any]) -> None:
         caller = self._certified(context) if self._by_certificate else self._proven(method, metadata)
         if caller not in self._callers.get(service, frozenset()):
             log.warning("rpc caller refused", caller=caller, method=method)
@@ -233,7 +248,7 @@ class _Guard(grpc.aio.ServerInterceptor):
             deadlines.set_budget(left)
         _context.set(self._forwarded(caller, method, metadata))
 
-    def _certified(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    def _certified(self, context: RpcContext) -> str:
         names = list(context.auth_context().get("x509_common_name", ()))
         return names[0].decode() if names else ""
 
@@ -256,7 +271,7 @@ class _Guard(grpc.aio.ServerInterceptor):
             raise Unauthenticated("The caller is not proven.") from None
 
 
-async def abort_with(error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+async def abort_with(error: Exception, method: str, context: RpcContext) -> NoReturn:
     """Abort the RPC with what the error says, and count it; an unknown one says nothing and is logged."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
@@ -283,7 +298,7 @@ def _status(error: AppError, code: grpc.StatusCode) -> bytes:
 
 
 class Channel:
-    """A connection to one service, for the stub classes: `SessionServiceStub(channel)`.
+    """A connection to one service, for the stub classes: `SessionServiceStub(channel.for_stubs)`.
 
     `addresses` is `host:port`, comma separated for several, used in turn. Every call carries the caller's
     proof, the time that is left (at most five seconds unless `timeout` is given) and the trace.
@@ -299,6 +314,11 @@ class Channel:
         self._keys = keys
         self._tls = tls
         self._made: grpc.aio.Channel | None = None
+
+    @property
+    def for_stubs(self) -> grpc.aio.Channel:
+        """This channel as the type that stubs are declared for; of its methods they call the two we have."""
+        return cast("grpc.aio.Channel", self)
 
     async def start(self) -> None:
         """Make the channel. It must be made inside the event loop that uses it."""
@@ -348,11 +368,15 @@ class Channel:
 
         async def call(request: Any, metadata: Metadata = ()) -> AsyncIterator[Any]:
             stream = self._channel().unary_stream(method, request_serializer, response_deserializer)
+            answers = stream(request, metadata=(*self.metadata(method), *metadata))
             try:
-                async for answer in stream(request, metadata=(*self.metadata(method), *metadata)):
+                async for answer in answers:
                     yield answer
             except grpc.aio.AioRpcError as error:
                 raise as_app_error(error) from error
+            finally:
+                # Whoever left does not read to its end: the callee must not go on sending until we are collected.
+                answers.cancel()
 
         return call
 

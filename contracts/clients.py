@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -22,10 +22,6 @@ from chassis.errors import AppError, DeadlineExceeded, Kind, NotFound, Unauthent
 from chassis.rpc import Channel
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceStub
-
-if TYPE_CHECKING:
-    # Generated for the type checker only; it does not exist at run time.
-    from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceAsyncStub
 
 log = structlog.get_logger()
 
@@ -111,7 +107,7 @@ class ClientDirectory:
 
     def __init__(self, channel: Channel, bus: Bus) -> None:
         """Take the way to `orgs`, and the bus that tells of changes."""
-        self._stub = cast("ClientServiceAsyncStub", ClientServiceStub(cast("Any", channel)))
+        self._stub = ClientServiceStub(channel.for_stubs)
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._asking: dict[str, asyncio.Task[ApiKey | Client | None]] = {}
         self._generation = 0

@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer
 from chassis.clock import rfc3339
 from chassis.context import CallerContext
 from chassis.errors import Forbidden
-from chassis.http import AnswerModel, RequestModel
+from chassis.models import AnswerModel, RequestModel
 from chassis.settings import Settings
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Final
 
 import structlog
 
@@ -19,9 +19,6 @@ from chassis.rpc import Channel
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceStub
 from gateway.origins import Origins, Verdict
-
-if TYPE_CHECKING:
-    from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceAsyncStub
 
 log = structlog.get_logger()
 
@@ -35,7 +32,7 @@ class Preflights:
 
     def __init__(self, channel: Channel, origins: Origins) -> None:
         """Take the way to `orgs`."""
-        self._stub = cast("ClientServiceAsyncStub", ClientServiceStub(cast("Any", channel)))
+        self._stub = ClientServiceStub(channel.for_stubs)
         self._origins = origins
         self._known: OrderedDict[str, tuple[bool, float]] = OrderedDict()
 

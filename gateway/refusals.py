@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Final
 
 import structlog
 from prometheus_client import Counter
@@ -22,8 +22,6 @@ from chassis.rpc import Channel
 from contracts.gen.internal.audit.v1 import ingest_pb2
 from contracts.gen.internal.audit.v1.ingest_pb2_grpc import IngestServiceStub
 
-if TYPE_CHECKING:
-    from contracts.gen.internal.audit.v1.ingest_pb2_grpc import IngestServiceAsyncStub
 log = structlog.get_logger()
 
 _MAX_WAITING: Final = 1000
@@ -41,7 +39,7 @@ class AuditQueue:
 
     def __init__(self, channel: Channel, clock: Clock) -> None:
         """Take the way to the audit service."""
-        self._stub = cast("IngestServiceAsyncStub", IngestServiceStub(cast("Any", channel)))
+        self._stub = IngestServiceStub(channel.for_stubs)
         self._clock = clock
         self._waiting: deque[str] = deque()
         self._news = asyncio.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Final
 
 import structlog
 from authservice_validator import RevocationKind, RevocationSet
@@ -15,9 +15,6 @@ from chassis.rpc import Channel
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.internal.token.v1 import verification_pb2
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
-
-if TYPE_CHECKING:
-    from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceAsyncStub
 
 log = structlog.get_logger()
 
@@ -49,7 +46,7 @@ class Revocations:
 
     def __init__(self, channel: Channel) -> None:
         """Take the way to the token service."""
-        self._stub = cast("VerificationServiceAsyncStub", VerificationServiceStub(cast("Any", channel)))
+        self._stub = VerificationServiceStub(channel.for_stubs)
         self.known = RevocationSet()
         self._is_synced = False
         self._heard_at = time.monotonic()

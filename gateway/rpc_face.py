@@ -23,14 +23,12 @@ from chassis import deadlines
 from chassis.context import Access, CallerContext, sign_context
 from chassis.errors import InvalidRequest
 from chassis.ids import new_id
-from chassis.rpc import CONTEXT, DURATION, HANDLED, Channel, abort_with
+from chassis.rpc import CONTEXT, DURATION, HANDLED, Channel, RpcContext, abort_with
 from contracts.gen.auth.v1 import admin_pb2, auth_pb2, token_pb2
 from contracts.topology import PUBLIC_RPC_OWNERS
 from gateway.addresses import ClientAddresses
 from gateway.admin_key import AdminKey
 from gateway.limits import UNLIMITED, Limits
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _FILES: Final = (admin_pb2, auth_pb2, token_pb2)  # imported, their services are in the descriptor pool
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -118,7 +116,7 @@ class _Gate:
         self._admin_key = admin_key
         self._limits = limits
 
-    async def admit(self, method: str, owner: str, context: Context) -> tuple[tuple[str, str], ...]:
+    async def admit(self, method: str, owner: str, context: RpcContext) -> tuple[tuple[str, str], ...]:
         """Raises AppError for a call that may not go on."""
         sent: dict[str, str] = {}
         for name, value in context.invocation_metadata() or ():
@@ -170,10 +168,10 @@ def _handlers(
 
 def _unary(
     name: str, owner: str, channel: Channel, gate: _Gate, timeout: float
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
+) -> Callable[[bytes, RpcContext], Awaitable[bytes]]:
     call = channel.unary_unary(name, None, None)
 
-    async def passed(request: bytes, context: Context) -> bytes:
+    async def passed(request: bytes, context: RpcContext) -> bytes:
         started = time.perf_counter()
         try:
             left = context.time_remaining()
@@ -194,10 +192,10 @@ def _unary(
 
 def _stream(
     name: str, owner: str, channel: Channel, gate: _Gate
-) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
+) -> Callable[[bytes, RpcContext], AsyncIterator[bytes]]:
     call = channel.unary_stream(name, None, None)
 
-    async def passed(request: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def passed(request: bytes, context: RpcContext) -> AsyncIterator[bytes]:
         try:
             metadata = await gate.admit(name, owner, context)
             async for answer in call(request, metadata=metadata):
@@ -209,7 +207,7 @@ def _stream(
     return passed
 
 
-def _peer(context: Context) -> str:
+def _peer(context: RpcContext) -> str:
     """The peer's address of `ipv4:1.2.3.4:567` or `ipv6:[::1]:567`; "" for another transport."""
     kind, _, address = context.peer().partition(":")
     return unquote(address) if kind in {"ipv4", "ipv6"} else ""

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Final
 
 from authservice_validator import (
     JwksKeys,
@@ -32,9 +32,6 @@ from chassis.rpc import Channel
 from contracts.clients import Client, TokenMode
 from contracts.gen.internal.token.v1 import verification_pb2
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
-
-if TYPE_CHECKING:
-    from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceAsyncStub
 
 _MAX_TOKENS: Final = 20_000
 _MAX_REFUSED: Final = 5_000
@@ -88,7 +85,7 @@ class Tokens:
 
     def __init__(self, channel: Channel, revocations: RevocationSet, *, issuer: str, clock: Clock) -> None:
         """Take the way to the token service, and the set that it keeps up to date."""
-        self._stub = cast("VerificationServiceAsyncStub", VerificationServiceStub(cast("Any", channel)))
+        self._stub = VerificationServiceStub(channel.for_stubs)
         self._revocations = revocations
         self._issuer = issuer
         self._now: Callable[[], float] = lambda: clock.now().timestamp()

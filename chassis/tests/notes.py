@@ -11,8 +11,9 @@ from sqlmodel import Field, SQLModel
 from chassis.context import Access
 from chassis.errors import Conflict
 from chassis.events import DomainEvent
-from chassis.http import AnswerModel, Caller, RequestModel, Router
+from chassis.http import Caller, Router
 from chassis.ids import new_id
+from chassis.models import AnswerModel, RequestModel
 from chassis.service import Service
 from chassis.tables import table_registry
 

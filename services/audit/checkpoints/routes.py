@@ -9,7 +9,8 @@ from fastapi import Query
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import AnswerModel, Router
+from chassis.http import Router
+from chassis.models import AnswerModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter
 from contracts.session import Time
 from services.audit.checkpoints.models import Checkpoint

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
-
-import grpc
 
 from chassis.clock import Clock
 from chassis.events import Event
 from chassis.outbox import Outbox
-from chassis.rpc import RpcService
+from chassis.rpc import RpcContext, RpcService
 from contracts.gen.internal.audit.v1 import ingest_pb2
 from contracts.gen.internal.audit.v1.ingest_pb2_grpc import (
     IngestServiceServicer,
@@ -32,10 +29,10 @@ class IngestRpc(IngestServiceServicer):
         self._outbox = outbox
         self._clock = clock
 
-    async def Record(  # noqa: N802 - the name of the RPC
+    async def Record(
         self,
         request: ingest_pb2.RecordRequest,
-        context: grpc.aio.ServicerContext[Any, Any],
+        _context: RpcContext,
     ) -> ingest_pb2.RecordResponse:
         """Keep up to 100 events; they are durable when this returns, all of them or the call failed."""
         if len(request.events_json) > MAX_EVENTS:

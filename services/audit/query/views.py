@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from chassis.http import AnswerModel
+from chassis.models import AnswerModel
 from contracts.session import Time
 from services.audit.ingest.models import PLATFORM, Link
 from services.audit.query.models import Entries

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -25,9 +25,6 @@ from services.audit.ingest.models import PLATFORM
 from services.audit.ingest.service import Ingest
 from services.audit.tests.chain_log import WAIT_SECONDS, ChainLog
 from tests.harness import System
-
-if TYPE_CHECKING:
-    from contracts.gen.internal.audit.v1.ingest_pb2_grpc import IngestServiceAsyncStub
 
 
 def ingest(system: System, database: Database) -> Ingest:
@@ -223,7 +220,7 @@ async def test_ingest_when_event_is_of_another_month_then_its_partition_is_made(
 async def test_record_when_gateway_hands_events_over_then_stored_in_its_name(log: ChainLog) -> None:
     events = [log.event(service="identity", type="credential_refused") for _ in range(3)]
     async with log.system.channel("audit", caller="gateway") as channel:
-        stub = cast("IngestServiceAsyncStub", IngestServiceStub(cast("Any", channel)))
+        stub = IngestServiceStub(channel.for_stubs)
         await stub.Record(ingest_pb2.RecordRequest(events_json=[event.encode().decode() for event in events]))
     await log.stored(events)
     assert {row["service"] for row in await log.rows()} == {"gateway"}
@@ -242,7 +239,7 @@ async def test_record_when_events_are_nonsense_then_refused(
     log: ChainLog, events: list[str], code: str
 ) -> None:
     async with log.system.channel("audit", caller="gateway") as channel:
-        stub = cast("IngestServiceAsyncStub", IngestServiceStub(cast("Any", channel)))
+        stub = IngestServiceStub(channel.for_stubs)
         with pytest.raises(AppError) as refused:
             await stub.Record(ingest_pb2.RecordRequest(events_json=events))
     assert refused.value.code == code
@@ -250,7 +247,7 @@ async def test_record_when_events_are_nonsense_then_refused(
 
 async def test_record_when_caller_is_no_gateway_then_refused(log: ChainLog) -> None:
     async with log.system.channel("audit", caller="identity") as channel:
-        stub = cast("IngestServiceAsyncStub", IngestServiceStub(cast("Any", channel)))
+        stub = IngestServiceStub(channel.for_stubs)
         with pytest.raises(AppError) as refused:
             await stub.Record(ingest_pb2.RecordRequest())
     assert refused.value.kind in ("unauthenticated", "forbidden")

@@ -9,7 +9,8 @@ from fastapi import Query
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import AnswerModel, Caller, Router
+from chassis.http import Caller, Router
+from chassis.models import AnswerModel
 from chassis.outbox import Outbox
 from contracts.events import AuditChainChecked
 from contracts.session import Time

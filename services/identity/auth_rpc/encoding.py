@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from google.protobuf import struct_pb2, timestamp_pb2
-from pydantic import ValidationError
 
-from chassis.errors import FieldError, UnprocessableRequest
-from chassis.http import RequestModel
 from contracts.gen.auth.v1 import auth_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2
 from contracts.session import UserView, user_view
-
-Model = TypeVar("Model", bound=RequestModel)
 
 
 def encode_user(view: UserView) -> auth_pb2.User:
@@ -55,24 +50,6 @@ def encode_session(opened: sessions_pb2.OpenedSession) -> auth_pb2.SessionRespon
 def decode_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
     """Return a Struct as JSON values; whole numbers are integers again, as they are over HTTP."""
     return {name: _decode_value(value) for name, value in struct.fields.items()}
-
-
-def checked(model: type[Model], members: dict[str, Any]) -> Model:
-    """Check a message's fields by the model of the HTTP route, so that both faces have one set of rules.
-
-    Raises:
-        UnprocessableRequest: a field breaks its rule.
-    """
-    try:
-        return model.model_validate(members)
-    except ValidationError as error:
-        faults = tuple(
-            FieldError(
-                ".".join(map(str, fault["loc"])), fault["type"], fault["msg"].removeprefix("Value error, ")
-            )
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise UnprocessableRequest(f"{faults[0].field}: {faults[0].detail}", errors=faults) from None
 
 
 def _decode_value(value: struct_pb2.Value) -> Any:  # noqa: ANN401 - any JSON value

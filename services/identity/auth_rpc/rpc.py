@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from chassis.context import Access, CallerContext
-from chassis.rpc import RpcService, forwarded_caller
+from chassis.models import checked
+from chassis.rpc import RpcContext, RpcService, forwarded_caller
 from contracts.clients import ClientDirectory
 from contracts.gen.auth.v1 import auth_pb2, auth_pb2_grpc
 from contracts.session import user_view
-from services.identity.auth_rpc.encoding import checked, decode_struct, encode_session, encode_user
+from services.identity.auth_rpc.encoding import decode_struct, encode_session, encode_user
 from services.identity.passwords.routes import ChangePasswordRequest, LoginRequest, SignupRequest
 from services.identity.passwords.service import PasswordService, Signup
 from services.identity.sessions.client import SessionClient
@@ -39,7 +40,7 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
         self._passwords = passwords
         self._profiles = profiles
 
-    async def Signup(self, request: auth_pb2.SignupRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401 - gRPC's names and types
+    async def Signup(self, request: auth_pb2.SignupRequest, _context: RpcContext) -> auth_pb2.SessionResponse:
         """Create a user; see `POST /api/auth/signup`."""
         caller = await self._client(request.api_key)
         body = checked(
@@ -54,29 +55,33 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
         signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
         return encode_session(await self._passwords.sign_up(caller, signup))
 
-    async def Login(self, request: auth_pb2.LoginRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401
+    async def Login(self, request: auth_pb2.LoginRequest, _context: RpcContext) -> auth_pb2.SessionResponse:
         """Log a user in; see `POST /api/auth/login`."""
         caller = await self._client(request.api_key)
         body = checked(LoginRequest, {"email": request.email, "password": request.password})
         return encode_session(await self._passwords.log_in(caller, body.email, body.password))
 
-    async def Refresh(self, request: auth_pb2.RefreshRequest, _context: Any) -> auth_pb2.SessionResponse:  # noqa: N802, ANN401
+    async def Refresh(
+        self, request: auth_pb2.RefreshRequest, _context: RpcContext
+    ) -> auth_pb2.SessionResponse:
         """Rotate a refresh token; the token service decides."""
         caller = await self._client(request.api_key)
         return encode_session(await self._sessions.renew(caller, request.refresh_token))
 
-    async def Logout(self, request: auth_pb2.LogoutRequest, _context: Any) -> auth_pb2.LogoutResponse:  # noqa: N802, ANN401
+    async def Logout(self, request: auth_pb2.LogoutRequest, _context: RpcContext) -> auth_pb2.LogoutResponse:
         """End the session of a refresh token."""
         caller = await self._client(request.api_key)
         await self._sessions.end_of_token(caller, request.refresh_token)
         return auth_pb2.LogoutResponse()
 
-    async def GetProfile(self, request: auth_pb2.GetProfileRequest, _context: Any) -> auth_pb2.User:  # noqa: N802, ANN401
+    async def GetProfile(self, request: auth_pb2.GetProfileRequest, _context: RpcContext) -> auth_pb2.User:
         """Return the profile of the access token's user."""
         caller = await self._user(request.api_key, request.access_token)
         return encode_user(user_view(to_wire(await self._profiles.get(caller))))
 
-    async def UpdateProfile(self, request: auth_pb2.UpdateProfileRequest, _context: Any) -> auth_pb2.User:  # noqa: N802, ANN401
+    async def UpdateProfile(
+        self, request: auth_pb2.UpdateProfileRequest, _context: RpcContext
+    ) -> auth_pb2.User:
         """Change the fields that are present; an empty locale or phone removes it."""
         caller = await self._user(request.api_key, request.access_token)
         members: dict[str, Any] = {}
@@ -92,10 +97,10 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
         fields = {name: getattr(change, name) for name in members}
         return encode_user(user_view(to_wire(await self._profiles.change(caller, fields))))
 
-    async def ChangePassword(  # noqa: N802
+    async def ChangePassword(
         self,
         request: auth_pb2.ChangePasswordRequest,
-        _context: Any,  # noqa: ANN401
+        _context: RpcContext,
     ) -> auth_pb2.ChangePasswordResponse:
         """Replace the password of the access token's user; see `POST /api/auth/change-password`."""
         caller = await self._user(request.api_key, request.access_token)

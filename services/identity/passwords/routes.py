@@ -8,7 +8,8 @@ from fastapi import Query, Response
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import KIB, AnswerModel, Caller, RequestModel, Router
+from chassis.http import KIB, Caller, Router
+from chassis.models import AnswerModel, RequestModel
 from contracts.session import (
     RefreshCookie,
     SessionOpened,

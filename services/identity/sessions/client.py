@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from chassis.context import CallerContext
@@ -16,10 +15,6 @@ from contracts.origins import origin_of
 from services.identity.users.encoding import encode_user
 from services.identity.users.models import User
 
-if TYPE_CHECKING:  # the generated modules have these in their stubs only
-    from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceAsyncStub
-    from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceAsyncStub
-
 ONE_FACTOR = "urn:authservice:acr:1fa"
 """`acr` of a session that one factor opened (OpenID Connect Core §2 leaves the values to the issuer)."""
 
@@ -31,9 +26,8 @@ class SessionClient:
 
     def __init__(self, channel: Channel) -> None:
         """Take the way to the token service."""
-        made = cast("Any", channel)
-        self._sessions = cast("SessionServiceAsyncStub", SessionServiceStub(made))
-        self._verification = cast("VerificationServiceAsyncStub", VerificationServiceStub(made))
+        self._sessions = SessionServiceStub(channel.for_stubs)
+        self._verification = VerificationServiceStub(channel.for_stubs)
 
     async def open(self, caller: CallerContext, user: User, *, amr: list[str]) -> sessions_pb2.OpenedSession:
         """Open a session for a user who has proven itself by `amr` (RFC 8176 values)."""

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import Request, Response
 
 from chassis.context import Access
-from chassis.http import KIB, Caller, RequestModel, Router, json_answer
+from chassis.http import KIB, Caller, Router, json_answer
+from chassis.models import RequestModel
 from contracts.session import UserView, user_view
 from services.identity.users.encoding import encode_user
 from services.identity.users.fields import DisplayName, Locale, Metadata, Phone

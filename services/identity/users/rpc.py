@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-from uuid import UUID
-
 from chassis.database import Database
-from chassis.errors import InvalidRequest, NotFound
-from chassis.rpc import RpcService
+from chassis.errors import NotFound
+from chassis.rpc import RpcContext, RpcService, parse_id
 from contracts.gen.internal.identity.v1 import users_pb2, users_pb2_grpc
 from services.identity.users import store
 from services.identity.users.encoding import encode_user
@@ -20,16 +17,14 @@ class UsersRpc(users_pb2_grpc.UserServiceServicer):
         """Take where users are kept."""
         self._db = db
 
-    async def GetUser(self, request: users_pb2.GetUserRequest, _context: Any) -> users_pb2.User:  # noqa: N802, ANN401 - gRPC's names and types
+    async def GetUser(self, request: users_pb2.GetUserRequest, _context: RpcContext) -> users_pb2.User:
         """Return one user.
 
         Raises:
             NotFound: the client has none with this id.
         """
-        try:
-            client_id, user_id = UUID(request.client_id), UUID(request.user_id)
-        except ValueError:
-            raise InvalidRequest("client_id and user_id must be UUIDs.") from None
+        client_id = parse_id(request.client_id, "client_id")
+        user_id = parse_id(request.user_id, "user_id")
         async with self._db.tenant(client_id) as tx:
             user = await store.find(tx, user_id)
         if user is None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from pydantic import ValidationError
 
 from chassis.context import Access, CallerContext
-from chassis.errors import FieldError, Unauthenticated, UnprocessableRequest
+from chassis.errors import Unauthenticated, UnprocessableRequest
 from chassis.events import AdminKeyUsed
-from chassis.http import RequestModel
+from chassis.models import Model, checked
 from chassis.outbox import Outbox
 from chassis.paging import DEFAULT_LIMIT, MAX_LIMIT
-from chassis.rpc import Channel, RpcService, forwarded_caller
+from chassis.rpc import Channel, RpcContext, RpcService, forwarded_caller
 from contracts.gen.auth.v1 import admin_pb2
 from contracts.gen.auth.v1.admin_pb2_grpc import AdminServiceServicer, add_AdminServiceServicer_to_server
 from contracts.gen.internal.token.v1 import secrets_pb2
@@ -29,12 +27,7 @@ from services.orgs.clients.rpc import parse_client_id
 from services.orgs.clients.service import ClientService
 from services.orgs.clients.views import ClientView
 
-if TYPE_CHECKING:
-    from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceAsyncStub
-
 NAME = "auth.v1.AdminService"
-
-ModelT = TypeVar("ModelT", bound=RequestModel)
 
 
 class AdminRpc(AdminServiceServicer):
@@ -47,12 +40,12 @@ class AdminRpc(AdminServiceServicer):
         self._clients = clients
         self._api_keys = api_keys
         self._outbox = outbox
-        self._secrets = cast("SecretServiceAsyncStub", SecretServiceStub(cast("Any", token)))
+        self._secrets = SecretServiceStub(token.for_stubs)
 
-    async def CreateClient(  # noqa: N802
+    async def CreateClient(
         self,
         request: admin_pb2.CreateClientRequest,
-        context: Any,  # noqa: ANN401
+        _context: RpcContext,
     ) -> admin_pb2.CreateClientResponse:
         """Create a client with its first two keys, shown once."""
         caller = await self._admit("CreateClient")
@@ -63,10 +56,10 @@ class AdminRpc(AdminServiceServicer):
             publishable_key=created.publishable_key.raw,
         )
 
-    async def ListClients(  # noqa: N802
+    async def ListClients(
         self,
         request: admin_pb2.ListClientsRequest,
-        context: Any,  # noqa: ANN401
+        _context: RpcContext,
     ) -> admin_pb2.ListClientsResponse:
         """List clients, the newest first."""
         await self._admit("ListClients")
@@ -78,10 +71,10 @@ class AdminRpc(AdminServiceServicer):
         )
         return admin_pb2.ListClientsResponse(items=map(_encode, found), next_cursor=following or "")
 
-    async def RotateApiKey(  # noqa: N802
+    async def RotateApiKey(
         self,
         request: admin_pb2.RotateApiKeyRequest,
-        context: Any,  # noqa: ANN401
+        _context: RpcContext,
     ) -> admin_pb2.RotateApiKeyResponse:
         """Replace all secret keys of a client."""
         caller = await self._admit("RotateApiKey")
@@ -90,10 +83,10 @@ class AdminRpc(AdminServiceServicer):
         new = await self._api_keys.rotate(caller, parse_client_id(request.client_id), grace=grace)
         return admin_pb2.RotateApiKeyResponse(api_key=new.raw)
 
-    async def RotateSecret(  # noqa: N802
+    async def RotateSecret(
         self,
         request: admin_pb2.RotateSecretRequest,
-        context: Any,  # noqa: ANN401
+        _context: RpcContext,
     ) -> admin_pb2.RotateSecretResponse:
         """Replace the client's JWT secret."""
         caller = await self._admit("RotateSecret")
@@ -102,10 +95,10 @@ class AdminRpc(AdminServiceServicer):
         answer = await self._secrets.RotateSecret(wanted)
         return admin_pb2.RotateSecretResponse(jwt_secret=answer.jwt_secret)
 
-    async def RotateSigningKey(  # noqa: N802
+    async def RotateSigningKey(
         self,
         request: admin_pb2.RotateSigningKeyRequest,
-        context: Any,  # noqa: ANN401
+        _context: RpcContext,
     ) -> admin_pb2.RotateSigningKeyResponse:
         """Promote the client's next signing key."""
         caller = await self._admit("RotateSigningKey")
@@ -139,20 +132,9 @@ def admin_rpc(clients: ClientService, api_keys: ApiKeyService, outbox: Outbox, t
     return RpcService(NAME, AdminRpc(clients, api_keys, outbox, token), add_AdminServiceServicer_to_server)
 
 
-def _parse(model: type[ModelT], message: Message) -> ModelT:
-    """Read a message by the same rules as a body; what a message leaves empty counts as not sent.
-
-    Raises:
-        UnprocessableRequest: the detail names the first fault, since gRPC errors carry no list.
-    """
-    try:
-        return model.model_validate(MessageToDict(message, preserving_proto_field_name=True))
-    except ValidationError as error:
-        faults = tuple(
-            FieldError(field=".".join(map(str, fault["loc"])), code=fault["type"], detail=fault["msg"])
-            for fault in error.errors()
-        )
-        raise UnprocessableRequest(f"{faults[0].field}: {faults[0].detail}", errors=faults) from None
+def _parse(model: type[Model], message: Message) -> Model:
+    """Read a message by the same rules as a body; what a message leaves empty counts as not sent."""
+    return checked(model, MessageToDict(message, preserving_proto_field_name=True))
 
 
 def _encode(client: Client) -> admin_pb2.Client:

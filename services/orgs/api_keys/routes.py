@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from chassis.context import Access, KeyKind
-from chassis.http import AnswerModel, Caller, RequestModel, Router
+from chassis.http import Caller, Router
+from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter, Page
 from contracts.session import Time
 from services.orgs.api_keys.models import ApiKey, KeyStatus

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from chassis.http import RequestModel
+from chassis.models import RequestModel
 from contracts.clients import TokenMode
 from services.orgs.clients.documents import check_document
 from services.orgs.clients.models import ClientStatus

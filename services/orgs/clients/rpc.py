@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 from uuid import UUID
 
-from chassis.rpc import RpcService
+from chassis.rpc import RpcContext, RpcService
 from contracts.clients import ClientNotFound
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import (
@@ -28,10 +27,10 @@ class ClientRpc(ClientServiceServicer):
         self._clients = clients
         self._api_keys = api_keys
 
-    async def ResolveApiKey(  # noqa: N802 - the RPC's name
+    async def ResolveApiKey(
         self,
         request: clients_pb2.ResolveApiKeyRequest,
-        context: Any,  # noqa: ANN401 - gRPC's own; the interceptor has used it
+        _context: RpcContext,
     ) -> clients_pb2.ResolveApiKeyResponse:
         """Answer what a live key stands for, also when its client is suspended: the status says so."""
         found = await self._api_keys.resolve(request.key_sha256)
@@ -42,18 +41,18 @@ class ClientRpc(ClientServiceServicer):
             expires_at=int(found.expires_at.timestamp()) if found.expires_at else 0,
         )
 
-    async def GetClient(  # noqa: N802 - the RPC's name
+    async def GetClient(
         self,
         request: clients_pb2.GetClientRequest,
-        context: Any,  # noqa: ANN401 - gRPC's own; the interceptor has used it
+        _context: RpcContext,
     ) -> clients_pb2.Client:
         """Answer a client by its id."""
         return _encode(await self._clients.get(parse_client_id(request.client_id)))
 
-    async def AllowsOrigin(  # noqa: N802 - the RPC's name
+    async def AllowsOrigin(
         self,
         request: clients_pb2.AllowsOriginRequest,
-        context: Any,  # noqa: ANN401 - gRPC's own; the interceptor has used it
+        _context: RpcContext,
     ) -> clients_pb2.AllowsOriginResponse:
         """Answer whether any active client allows the origin."""
         return clients_pb2.AllowsOriginResponse(allowed=await self._clients.allows_origin(request.origin))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from chassis.http import AnswerModel
+from chassis.models import AnswerModel
 from contracts.clients import TokenMode
 from contracts.session import Time
 from services.orgs.clients.documents import masked_for_reading

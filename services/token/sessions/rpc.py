@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-from uuid import UUID
-
-import grpc
-
 from chassis.context import CallerContext
 from chassis.errors import InvalidRequest
-from chassis.rpc import RpcService
+from chassis.rpc import RpcContext, RpcService, parse_id
 from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
     SessionServiceServicer,
@@ -17,8 +12,6 @@ from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
 )
 from contracts.origins import caller_behind
 from services.token.sessions.service import SessionService
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SessionsRpc(SessionServiceServicer):
@@ -28,48 +21,48 @@ class SessionsRpc(SessionServiceServicer):
         """Take the rules."""
         self._sessions = sessions
 
-    async def OpenSession(  # noqa: N802 - the name in the proto
-        self, request: sessions_pb2.OpenSessionRequest, _context: Context
+    async def OpenSession(
+        self, request: sessions_pb2.OpenSessionRequest, _context: RpcContext
     ) -> sessions_pb2.OpenedSession:
         """Open a session."""
         if request.user.client_id != request.client_id:
             raise InvalidRequest("user.client_id is not client_id")
-        _id(request.user.id, "user.id")
+        parse_id(request.user.id, "user.id")
         caller = _caller(request.client_id, request.origin)
         return await self._sessions.open(caller, request.user, list(request.amr), request.acr)
 
-    async def RefreshSession(  # noqa: N802
-        self, request: sessions_pb2.RefreshSessionRequest, _context: Context
+    async def RefreshSession(
+        self, request: sessions_pb2.RefreshSessionRequest, _context: RpcContext
     ) -> sessions_pb2.OpenedSession:
         """Rotate a refresh token."""
         caller = _caller(request.client_id, request.origin)
         return await self._sessions.refresh(caller, request.refresh_token)
 
-    async def EndSessionOfToken(  # noqa: N802
-        self, request: sessions_pb2.EndSessionOfTokenRequest, _context: Context
+    async def EndSessionOfToken(
+        self, request: sessions_pb2.EndSessionOfTokenRequest, _context: RpcContext
     ) -> sessions_pb2.EndSessionOfTokenResponse:
         """Log out."""
         await self._sessions.end_of_token(_caller(request.client_id, request.origin), request.refresh_token)
         return sessions_pb2.EndSessionOfTokenResponse()
 
-    async def EndSessions(  # noqa: N802
-        self, request: sessions_pb2.EndSessionsRequest, _context: Context
+    async def EndSessions(
+        self, request: sessions_pb2.EndSessionsRequest, _context: RpcContext
     ) -> sessions_pb2.EndSessionsResponse:
         """End a user's sessions, all or all but one."""
-        kept = _id(request.except_session_id, "except_session_id") if request.except_session_id else None
+        kept = parse_id(request.except_session_id, "except_session_id") if request.except_session_id else None
         ended = await self._sessions.end_all(
             _caller(request.client_id, request.origin),
-            _id(request.user_id, "user_id"),
+            parse_id(request.user_id, "user_id"),
             request.reason or "ended",
             kept=kept,
         )
         return sessions_pb2.EndSessionsResponse(ended=ended)
 
-    async def PutUser(  # noqa: N802
-        self, request: sessions_pb2.PutUserRequest, _context: Context
+    async def PutUser(
+        self, request: sessions_pb2.PutUserRequest, _context: RpcContext
     ) -> sessions_pb2.PutUserResponse:
         """Take over a newer copy of a user."""
-        _id(request.user.id, "user.id")
+        parse_id(request.user.id, "user.id")
         caller = _caller(request.user.client_id, request.origin)
         await self._sessions.put_user(caller, request.user)
         return sessions_pb2.PutUserResponse()
@@ -83,11 +76,4 @@ def sessions_rpc(sessions: SessionService) -> RpcService:
 
 
 def _caller(client_id: str, origin: origin_pb2.Origin) -> CallerContext:
-    return caller_behind(origin, _id(client_id, "client_id"))
-
-
-def _id(text: str, name: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise InvalidRequest(f"{name} is not a UUID") from None
+    return caller_behind(origin, parse_id(client_id, "client_id"))

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-from uuid import UUID
-
-import grpc
-
 from chassis.context import CallerContext
-from chassis.errors import InvalidRequest
-from chassis.rpc import RpcService
+from chassis.rpc import RpcContext, RpcService, parse_id
 from contracts.gen.internal.token.v1 import secrets_pb2
 from contracts.gen.internal.token.v1.secrets_pb2_grpc import (
     SecretServiceServicer,
@@ -17,8 +11,6 @@ from contracts.gen.internal.token.v1.secrets_pb2_grpc import (
 )
 from contracts.origins import caller_behind
 from services.token.signing.service import SigningService
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SecretsRpc(SecretServiceServicer):
@@ -28,18 +20,20 @@ class SecretsRpc(SecretServiceServicer):
         """Take the rules."""
         self._signing = signing
 
-    async def RotateSecret(  # noqa: N802 - the name in the proto
-        self, request: secrets_pb2.RotateSecretRequest, _context: Context
+    async def RotateSecret(
+        self, request: secrets_pb2.RotateSecretRequest, _context: RpcContext
     ) -> secrets_pb2.RotateSecretResponse:
         """Replace a client's JWT secret."""
-        secret = await self._signing.rotate_secret(_caller(request), _id(request.client_id))
+        caller = _caller(request)
+        secret = await self._signing.rotate_secret(caller, caller.require_client())
         return secrets_pb2.RotateSecretResponse(jwt_secret=secret)
 
-    async def RotateSigningKey(  # noqa: N802
-        self, request: secrets_pb2.RotateSigningKeyRequest, _context: Context
+    async def RotateSigningKey(
+        self, request: secrets_pb2.RotateSigningKeyRequest, _context: RpcContext
     ) -> secrets_pb2.RotateSigningKeyResponse:
         """Let a client's next key sign."""
-        rotation = await self._signing.rotate_signing_key(_caller(request), _id(request.client_id))
+        caller = _caller(request)
+        rotation = await self._signing.rotate_signing_key(caller, caller.require_client())
         return secrets_pb2.RotateSigningKeyResponse(
             active_kid=rotation.active_kid,
             next_kid=rotation.next_kid,
@@ -55,11 +49,4 @@ def secrets_rpc(signing: SigningService) -> RpcService:
 
 
 def _caller(request: secrets_pb2.RotateSecretRequest | secrets_pb2.RotateSigningKeyRequest) -> CallerContext:
-    return caller_behind(request.origin, _id(request.client_id))
-
-
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise InvalidRequest("client_id is not a UUID") from None
+    return caller_behind(request.origin, parse_id(request.client_id, "client_id"))

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -132,9 +132,9 @@ async def token(system: System, second_face: Any) -> AsyncIterator[Token]:
         gateway = await stack.enter_async_context(system.channel("token", caller="gateway"))
         yield Token(
             system,
-            cast("SessionServiceAsyncStub", SessionServiceStub(cast("Any", identity))),
-            cast("VerificationServiceAsyncStub", VerificationServiceStub(cast("Any", gateway))),
-            cast("SecretServiceAsyncStub", SecretServiceStub(cast("Any", orgs))),
-            cast("TokenServiceAsyncStub", TokenServiceStub(cast("Any", gateway))),
+            SessionServiceStub(identity.for_stubs),
+            VerificationServiceStub(gateway.for_stubs),
+            SecretServiceStub(orgs.for_stubs),
+            TokenServiceStub(gateway.for_stubs),
             second_face,
         )

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
 
-import grpc
 from authservice_validator import RevocationKind, VerifiedClaims
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import InvalidRequest
-from chassis.rpc import RpcService
-from contracts.clients import ClientDirectory, InvalidApiKey
+from chassis.rpc import RpcContext, RpcService, parse_id
+from contracts.clients import ClientDirectory
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceServicer, add_TokenServiceServicer_to_server
 from contracts.gen.internal.token.v1 import verification_pb2
@@ -27,8 +24,6 @@ from services.token.revocations.models import Revocation
 from services.token.signing.jwks import Jwks
 from services.token.validation.models import Refusal, Verdict
 from services.token.validation.service import ValidationService
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_BATCH = 1000
 
@@ -49,8 +44,8 @@ class TokensRpc(TokenServiceServicer):
         self._validation = validation
         self._feed = feed
 
-    async def ValidateToken(  # noqa: N802 - the name in the proto
-        self, request: token_pb2.ValidateTokenRequest, _context: Context
+    async def ValidateToken(
+        self, request: token_pb2.ValidateTokenRequest, _context: RpcContext
     ) -> token_pb2.ValidateTokenResponse:
         """Judge one token."""
         client = await self._validation.resolve_key(request.api_key)
@@ -58,8 +53,8 @@ class TokensRpc(TokenServiceServicer):
             return _answer(Refusal.INVALID_API_KEY)
         return _answer((await self._validation.validate(client, [request.access_token]))[0])
 
-    async def ValidateTokens(  # noqa: N802
-        self, request: token_pb2.ValidateTokensRequest, _context: Context
+    async def ValidateTokens(
+        self, request: token_pb2.ValidateTokensRequest, _context: RpcContext
     ) -> token_pb2.ValidateTokensResponse:
         """Judge up to a thousand tokens of one client."""
         if len(request.access_tokens) > MAX_BATCH:
@@ -71,13 +66,11 @@ class TokensRpc(TokenServiceServicer):
         verdicts = await self._validation.validate(client, request.access_tokens)
         return token_pb2.ValidateTokensResponse(results=[_answer(verdict) for verdict in verdicts])
 
-    async def WatchRevocations(  # noqa: N802
-        self, request: token_pb2.WatchRevocationsRequest, _context: Context
+    async def WatchRevocations(
+        self, request: token_pb2.WatchRevocationsRequest, _context: RpcContext
     ) -> AsyncIterator[token_pb2.WatchRevocationsResponse]:
-        """Stream the revocations of the key's client."""
-        client = await self._validation.resolve_key(request.api_key)
-        if client is None:
-            raise InvalidApiKey
+        """Stream the revocations of the client of a secret key."""
+        client = await self._validation.client_of_server(request.api_key)
         async for revocations, is_last in self._feed.watch(client.id):
             yield _news(revocations, synced=is_last)
 
@@ -94,18 +87,18 @@ class VerificationRpc(VerificationServiceServicer):
         self._jwks = jwks
         self._feed = feed
 
-    async def GetKeys(  # noqa: N802
-        self, request: verification_pb2.GetKeysRequest, _context: Context
+    async def GetKeys(
+        self, request: verification_pb2.GetKeysRequest, _context: RpcContext
     ) -> verification_pb2.GetKeysResponse:
         """Return a client's key set."""
-        found = await self._jwks.of(_id(request.client_id))
+        found = await self._jwks.of(parse_id(request.client_id, "client_id"))
         return verification_pb2.GetKeysResponse(jwks_json=found.body.decode())
 
-    async def Verify(  # noqa: N802
-        self, request: verification_pb2.VerifyRequest, _context: Context
+    async def Verify(
+        self, request: verification_pb2.VerifyRequest, _context: RpcContext
     ) -> verification_pb2.VerifyResponse:
         """Judge one token of a client; a suspended client's are not good."""
-        client = await self._clients.get(_id(request.client_id))
+        client = await self._clients.get(parse_id(request.client_id, "client_id"))
         if not client.is_active:
             return verification_pb2.VerifyResponse(valid=False, error=str(Refusal.INVALID_API_KEY))
         verdict = (await self._validation.validate(client, [request.access_token]))[0]
@@ -114,8 +107,8 @@ class VerificationRpc(VerificationServiceServicer):
         claims = json.dumps(dict(verdict.claims), separators=(",", ":"), default=_plain)
         return verification_pb2.VerifyResponse(valid=True, claims_json=claims)
 
-    async def WatchRevocations(  # noqa: N802
-        self, _request: verification_pb2.WatchRevocationsRequest, _context: Context
+    async def WatchRevocations(
+        self, _request: verification_pb2.WatchRevocationsRequest, _context: RpcContext
     ) -> AsyncIterator[token_pb2.WatchRevocationsResponse]:
         """Stream the revocations of all clients."""
         async for revocations, is_last in self._feed.watch(None):
@@ -183,10 +176,3 @@ def _timestamp(moment: datetime) -> Timestamp:
 def _plain(value: object) -> object:
     """Give JSON what the validator made immutable."""
     return dict(value) if hasattr(value, "keys") else list(value)  # type: ignore[call-overload]  # the two frozen kinds
-
-
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise InvalidRequest("client_id is not a UUID") from None
