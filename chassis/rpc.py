@@ -375,7 +375,7 @@ class Channel:
             except grpc.aio.AioRpcError as error:
                 raise as_app_error(error) from error
             finally:
-                # Whoever left does not read to its end: the callee must not go on sending until we are collected.
+                # Whoever leaves early leaves for good: the callee must not go on until this is collected.
                 answers.cancel()
 
         return call

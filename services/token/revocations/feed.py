@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -21,7 +22,7 @@ from prometheus_client import Gauge, Histogram
 from chassis.bus import Bus
 from chassis.clock import Clock
 from chassis.database import Database
-from chassis.errors import Unavailable
+from chassis.errors import RateLimited, Unavailable
 from services.token.revocations import store
 from services.token.revocations.models import NumberedRevocation, Revocation
 from services.token.revocations.service import INVALIDATE
@@ -34,6 +35,12 @@ _SIGN_OF_LIFE_SECONDS = 0.8
 _READ_ROWS = 10_000
 _FORGET_SECONDS = 60.0
 _MAX_QUEUED = 100_000
+
+MAX_STREAMS_OF_CLIENT = 20
+"""Streams one tenant may have in one process.
+
+A gateway passes all of them over one connection: a tenant that filled it would keep everybody waiting.
+"""
 
 IN_FORCE = Gauge("revocations_in_force", "Revocations in memory.", multiprocess_mode="max")
 LAG = Histogram(
@@ -56,7 +63,8 @@ class _Subscriber:
     def give(self, revocations: list[Revocation]) -> None:
         mine = [revocation for revocation in revocations if self.client_id in (None, revocation.client_id)]
         if mine:
-            self.queued += mine
+            if len(self.queued) <= _MAX_QUEUED:  # beyond it the stream is lost; it need not grow any further
+                self.queued += mine
             self.news.set()
 
 
@@ -74,6 +82,7 @@ class RevocationFeed:
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._subscribers: set[_Subscriber] = set()
+        self._streams: Counter[UUID] = Counter()
         self._forget_at = 0.0
         bus.on(INVALIDATE, self._on_news)
 
@@ -102,9 +111,21 @@ class RevocationFeed:
         `client_id` narrows to one tenant.
 
         Raises:
+            RateLimited: the tenant has as many streams as it may.
             Unavailable: the stream was read too slowly; it must be begun anew.
         """
+        if client_id is not None and self._streams[client_id] >= MAX_STREAMS_OF_CLIENT:
+            raise RateLimited("Too many streams at once.")
         subscriber = _Subscriber(client_id)
+        self._enter(client_id)
+        try:
+            async for part, is_last in self._follow(subscriber):
+                yield part, is_last
+        finally:
+            self._subscribers.discard(subscriber)
+            self._leave(client_id)
+
+    async def _follow(self, subscriber: _Subscriber) -> AsyncIterator[tuple[list[Revocation], bool]]:
         while not self._loaded.is_set():
             yield [], False
             try:
@@ -114,21 +135,28 @@ class RevocationFeed:
         await self._look_now()
         subscriber.give(list(self._in_force.values()))
         self._subscribers.add(subscriber)
-        try:
-            in_force, subscriber.queued = subscriber.queued, []
-            for start in range(0, max(1, len(in_force)), _READ_ROWS):
-                part = in_force[start : start + _READ_ROWS]
-                yield part, start + _READ_ROWS >= len(in_force)
-            while True:
-                if not subscriber.queued:
-                    subscriber.news.clear()
-                    await _wait(subscriber.news, _SIGN_OF_LIFE_SECONDS)
-                if len(subscriber.queued) > _MAX_QUEUED:
-                    raise Unavailable
-                part, subscriber.queued = subscriber.queued[:_READ_ROWS], subscriber.queued[_READ_ROWS:]
-                yield part, False
-        finally:
-            self._subscribers.discard(subscriber)
+        in_force, subscriber.queued = subscriber.queued, []
+        for start in range(0, max(1, len(in_force)), _READ_ROWS):
+            part = in_force[start : start + _READ_ROWS]
+            yield part, start + _READ_ROWS >= len(in_force)
+        while True:
+            if not subscriber.queued:
+                subscriber.news.clear()
+                await _wait(subscriber.news, _SIGN_OF_LIFE_SECONDS)
+            if len(subscriber.queued) > _MAX_QUEUED:
+                raise Unavailable
+            part, subscriber.queued = subscriber.queued[:_READ_ROWS], subscriber.queued[_READ_ROWS:]
+            yield part, False
+
+    def _enter(self, client_id: UUID | None) -> None:
+        if client_id is not None:
+            self._streams[client_id] += 1
+
+    def _leave(self, client_id: UUID | None) -> None:
+        if client_id is not None:
+            self._streams[client_id] -= 1
+            if not self._streams[client_id]:
+                del self._streams[client_id]
 
     async def _look_now(self) -> None:
         """Wait for a reading that begins from now on, so that what was revoked before is known."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
-from chassis.errors import AppError
+from chassis.errors import AppError, Kind, RateLimited, RemoteError
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
+from services.token.revocations.feed import MAX_STREAMS_OF_CLIENT
 from services.token.tests.conftest import Token, changed, claims_of, header_of, user_of
 from tests.harness import System, Tenant
 
@@ -44,6 +46,11 @@ class Stream:
         """Read a sign of life."""
         while (await self._next()).revocations:
             pass
+
+    async def close(self) -> None:
+        """Leave."""
+        if isinstance(self._messages, AsyncGenerator):
+            await self._messages.aclose()
 
     async def _next(self) -> Response:
         message = await asyncio.wait_for(anext(self._messages), 3)
@@ -107,6 +114,34 @@ async def test_watch_when_api_key_is_not_good_then_refused(token: Token) -> None
     with pytest.raises(AppError) as refusal:
         await anext(aiter(stream))
     assert refusal.value.code == "invalid_api_key"
+
+
+async def test_watch_when_the_key_is_publishable_then_forbidden(token: Token, tenant: Tenant) -> None:
+    # Every page of the tenant carries it: it must not tell whose sessions ended.
+    stream = token.public.WatchRevocations(token_pb2.WatchRevocationsRequest(api_key=tenant.publishable_key))
+    with pytest.raises(AppError) as refusal:
+        await anext(aiter(stream))
+    assert (refusal.value.kind, refusal.value.code) == (Kind.FORBIDDEN, "forbidden")
+
+
+async def test_watch_when_a_tenant_has_as_many_streams_as_it_may_then_rate_limited(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    streams = [of(token, tenant) for _ in range(MAX_STREAMS_OF_CLIENT)]
+    await asyncio.gather(*(stream.until_synced() for stream in streams))
+    with pytest.raises(AppError) as refusal:
+        await of(token, tenant).until_synced()
+    assert refusal.value.kind is Kind.RATE_LIMITED
+    # Neither other tenants nor gateways have less for it.
+    await of(token, await system.tenant()).until_synced()
+    await all_clients(token).until_synced()
+    await streams.pop().close()
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(RateLimited, RemoteError):
+                await of(token, tenant).until_synced()
+                break
+            await asyncio.sleep(0.01)
 
 
 async def test_watch_when_user_is_suspended_and_secret_rotated_then_named(

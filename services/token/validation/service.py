@@ -21,7 +21,8 @@ from authservice_validator import (
 from prometheus_client import Counter
 
 from chassis.clock import Clock
-from chassis.errors import Unavailable
+from chassis.context import KeyKind
+from chassis.errors import Forbidden, Unavailable
 from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
 from services.token.validation.keys import StoredKeys
 from services.token.validation.models import Refusal, Verdict
@@ -68,6 +69,19 @@ class ValidationService:
             return (await self._clients.resolve_key(api_key)).client
         except InvalidApiKey:
             return None
+
+    async def client_of_server(self, api_key: str) -> Client:
+        """Return the client of a secret API key, for what is not every page's to know.
+
+        Raises:
+            InvalidApiKey: the key is not good.
+            Forbidden: it is a publishable one.
+            Unavailable: it cannot be told now.
+        """
+        key = await self._clients.resolve_key(api_key)
+        if key.kind is not KeyKind.SECRET:
+            raise Forbidden("This needs a secret API key.")
+        return key.client
 
     async def validate(self, client: Client, tokens: Sequence[str]) -> list[Verdict]:
         """Judge a client's tokens, in order.
