@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Query, Response
 from pydantic import Field, PlainSerializer
 
 from chassis.clock import rfc3339
@@ -34,11 +34,22 @@ class Transport(StrEnum):
     JSON = "json"
 
 
+SessionMode = Literal["cookie", "token"]
+"""The older way to choose the transport; `token` means `json`."""
+
+TransportParameter = Annotated[
+    Transport | None, Query(description="Where the refresh token goes; a member of the body wins.")
+]
+ModeParameter = Annotated[
+    SessionMode | None, Query(description="Older name of `token_transport`; `token` means `json`.")
+]
+
+
 class TransportRequest(RequestModel):
     """Members that choose the transport; `session_mode` is the older name (`token` means `json`)."""
 
     token_transport: Transport | None = None
-    session_mode: Literal["cookie", "token"] | None = None
+    session_mode: SessionMode | None = None
 
 
 class OriginNotAllowed(Forbidden):
@@ -148,13 +159,15 @@ class RefreshCookie:
         )
 
 
-def chosen_transport(body: TransportRequest | None, query: Transport | None, mode: str | None) -> Transport:
+def chosen_transport(
+    body: TransportRequest | None, query: Transport | None, mode: SessionMode | None
+) -> Transport:
     """Return the transport asked for in the body or the query (`mode` is the query's `session_mode`)."""
     asked = (body.token_transport if body else None) or query
     if asked is not None:
         return asked
     older = (body.session_mode if body else None) or mode
-    return Transport.JSON if older in ("token", "json") else Transport.COOKIE
+    return Transport.JSON if older == "token" else Transport.COOKIE
 
 
 def check_cookie_origin(caller: CallerContext) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from fastapi import Query, Response
+from fastapi import Response
 from pydantic import Field
 
 from chassis.context import Access
 from chassis.http import KIB, Caller, Router
 from chassis.models import AnswerModel, RequestModel
 from contracts.session import (
+    ModeParameter,
     RefreshCookie,
     SessionOpened,
-    Transport,
+    TransportParameter,
     TransportRequest,
     chosen_transport,
     session_answer,
@@ -60,10 +61,6 @@ class PasswordChangedAnswer(AnswerModel):
     revoked_sessions: int = Field(description="Other sessions of the user that were ended.")
 
 
-TransportQuery = Query(default=None, description="As the body's `token_transport`.")
-ModeQuery = Query(default=None, description="As the body's `session_mode`.")
-
-
 def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
     """The slice's routes."""
     router = Router(tag="Authentication")
@@ -87,8 +84,8 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         body: SignupRequest,
         caller: Caller,
         response: Response,
-        token_transport: Transport | None = TransportQuery,
-        session_mode: Literal["cookie", "token"] | None = ModeQuery,
+        token_transport: TransportParameter = None,
+        session_mode: ModeParameter = None,
     ) -> SessionOpened:
         """Create a user with email and password, and open its first session.
 
@@ -113,8 +110,8 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         body: LoginRequest,
         caller: Caller,
         response: Response,
-        token_transport: Transport | None = TransportQuery,
-        session_mode: Literal["cookie", "token"] | None = ModeQuery,
+        token_transport: TransportParameter = None,
+        session_mode: ModeParameter = None,
     ) -> SessionOpened:
         """Log a user in with email and password.
 

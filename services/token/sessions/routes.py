@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Cookie, Query, Request, Response
+from fastapi import Cookie, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.http import Caller, Router, json_answer
+from chassis.http import KIB, Caller, Router, json_answer
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, Cursors, LimitParameter, Page
 from contracts.session import (
     COOKIE_NAME,
+    ModeParameter,
     RefreshCookie,
     SessionOpened,
     Time,
     Transport,
+    TransportParameter,
     TransportRequest,
     check_cookie_origin,
     chosen_transport,
@@ -33,12 +35,6 @@ _MAX_TOKEN_LENGTH = 128
 
 RefreshCookieParameter = Annotated[
     str | None, Cookie(alias=COOKIE_NAME, description="The refresh token; needs an allowed `Origin`.")
-]
-TransportParameter = Annotated[
-    Transport | None, Query(description="Where the refresh token goes; a member of the body wins.")
-]
-ModeParameter = Annotated[
-    Literal["cookie", "token", "json"] | None, Query(description="Older name of `token_transport`.")
 ]
 RefreshToken = Annotated[
     str | None,
@@ -115,7 +111,7 @@ def _declare_tokens(router: Router, sessions: SessionService, cookie: RefreshCoo
         "/api/auth/refresh",
         access=Access.API_KEY,
         limit="refresh",
-        body_limit=16 * 1024,
+        body_limit=16 * KIB,
         shortcut=at_hand,
         responses={
             401: {"description": "`invalid_refresh_token`: it opens nothing; log in again."},
@@ -143,7 +139,7 @@ def _declare_tokens(router: Router, sessions: SessionService, cookie: RefreshCoo
         "/api/auth/logout",
         access=Access.API_KEY,
         limit="refresh",
-        body_limit=16 * 1024,
+        body_limit=16 * KIB,
         status_code=204,
         responses={403: {"description": "`origin_not_allowed`: a cookie needs an allowed `Origin`."}},
     )
