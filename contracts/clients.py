@@ -8,6 +8,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -93,7 +94,7 @@ class ApiKey:
 
 @dataclass(slots=True)
 class _Entry:
-    value: ApiKey | Client | None
+    value: ApiKey | Client
     stored_at: float
 
 
@@ -109,6 +110,8 @@ class ClientDirectory:
         """Take the way to `orgs`, and the bus that tells of changes."""
         self._stub = ClientServiceStub(channel.for_stubs)
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        # Apart, so that no number of invented keys pushes out what is known.
+        self._unknown: OrderedDict[str, float] = OrderedDict()
         self._asking: dict[str, asyncio.Task[ApiKey | Client | None]] = {}
         self._generation = 0
         bus.on(INVALIDATE, self._drop)
@@ -144,10 +147,8 @@ class ClientDirectory:
     def drop(self, client_id: UUID) -> None:
         """Forget a client and its keys now."""
         self._generation += 1
-        stale = [
-            name for name, entry in self._entries.items() if _client_id(entry.value) in (client_id, None)
-        ]
-        for name in stale:
+        self._unknown.clear()
+        for name in [name for name, entry in self._entries.items() if _client_id(entry.value) == client_id]:
             del self._entries[name]
 
     async def _drop(self, text: str) -> None:
@@ -155,6 +156,7 @@ class ClientDirectory:
             self.drop(UUID(text))
         else:
             self._generation += 1
+            self._unknown.clear()
             self._entries.clear()
 
     async def _look_up(
@@ -162,16 +164,17 @@ class ClientDirectory:
     ) -> ApiKey | Client | None:
         entry = self._entries.get(name)
         now = time.monotonic()
-        if entry is not None and now - entry.stored_at < (
-            _FRESH_SECONDS if entry.value else _UNKNOWN_SECONDS
-        ):
+        if entry is not None and now - entry.stored_at < _FRESH_SECONDS:
             _HITS.inc()
             return entry.value
+        if now < self._unknown.get(name, 0.0):
+            _HITS.inc()
+            return None
         LOOKUPS.labels("miss").inc()
         try:
             return await self._ask_once(name, ask)
         except (Unavailable, DeadlineExceeded):
-            if entry is None or entry.value is None or now - entry.stored_at > _STALE_SECONDS:
+            if entry is None or now - entry.stored_at > _STALE_SECONDS:
                 raise
             LOOKUPS.labels("stale").inc()
             log.warning("client served stale", age_seconds=int(now - entry.stored_at))
@@ -183,7 +186,8 @@ class ClientDirectory:
         """Ask `orgs`; requests for the same thing share one question."""
         task = self._asking.get(name)
         if task is None:
-            task = asyncio.create_task(self._ask_and_store(name, ask))
+            # Without the context of whoever asks first: its deadline is not the others'.
+            task = asyncio.create_task(self._ask_and_store(name, ask), context=Context())
             self._asking[name] = task
             task.add_done_callback(lambda _: self._asking.pop(name, None))
         return await asyncio.shield(task)
@@ -196,11 +200,22 @@ class ClientDirectory:
         # An answer that was asked for before a change may be older than the change: use it, but do not keep
         # it.
         if generation == self._generation:
-            self._entries[name] = _Entry(value, time.monotonic())
-            self._entries.move_to_end(name)
-            if len(self._entries) > _MAX_ENTRIES:
-                self._entries.popitem(last=False)
+            self._keep(name, value)
         return value
+
+    def _keep(self, name: str, value: ApiKey | Client | None) -> None:
+        now = time.monotonic()
+        if value is None:
+            self._entries.pop(name, None)
+            self._unknown[name] = now + _UNKNOWN_SECONDS
+            self._unknown.move_to_end(name)
+        else:
+            self._unknown.pop(name, None)
+            self._entries[name] = _Entry(value, now)
+            self._entries.move_to_end(name)
+        for kept in (self._entries, self._unknown):
+            if len(kept) > _MAX_ENTRIES:
+                kept.popitem(last=False)
 
     async def _ask_for_key(self, digest: bytes) -> ApiKey | None:
         try:
@@ -233,11 +248,5 @@ def _decode(message: clients_pb2.Client) -> Client:
     )
 
 
-def _client_id(value: ApiKey | Client | None) -> UUID | None:
-    match value:
-        case ApiKey():
-            return value.client.id
-        case Client():
-            return value.id
-        case None:
-            return None
+def _client_id(value: ApiKey | Client) -> UUID:
+    return value.client.id if isinstance(value, ApiKey) else value.id
