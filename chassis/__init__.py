@@ -2,6 +2,6 @@
 
 import os
 
-# gRPC's fork handlers, read when it is imported, can crash the child of a process with threads. We fork only to
-# exec at once (hash workers, the local system), for which no handler is needed.
+# gRPC's fork handlers, chosen at its import, can crash the child of a process with threads. We fork only
+# to exec at once (hash workers, the local system), for which no handler is needed.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

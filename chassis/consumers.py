@@ -165,8 +165,8 @@ class Consumer:
         async with self._db.platform() as tx:
             await tx.execute(
                 """
-                INSERT INTO dead_letters (consumer, event_id, subject, payload, reason) VALUES ($1, $2, $3,
-                $4, $5) ON CONFLICT DO NOTHING
+                INSERT INTO dead_letters (consumer, event_id, subject, payload, reason)
+                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
                 """,
                 self._name,
                 event_id,

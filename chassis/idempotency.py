@@ -94,8 +94,9 @@ class Idempotency:
                 ON CONFLICT (key_hash) DO UPDATE
                 SET request_hash = EXCLUDED.request_hash, locked_until = EXCLUDED.locked_until,
                     created_at = now(), status = NULL, answer = NULL
-                WHERE (k.answer IS NULL AND k.locked_until < now()) OR k.created_at < now() - interval '24
-                hours' RETURNING true
+                WHERE (k.answer IS NULL AND k.locked_until < now())
+                   OR k.created_at < now() - interval '24 hours'
+                RETURNING true
                 """,
                 key_hash,
                 request_hash,

@@ -69,8 +69,7 @@ def _migrate(url: str, folder: Path, metadata: MetaData, tenant_role: str, jobs_
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
         try:
-            with connection.begin_nested() if connection.in_transaction() else connection.begin():
-                connection.execute(text(_FUNCTIONS))
+            connection.execute(text(_FUNCTIONS))
             connection.commit()
             command.upgrade(alembic_config(folder, metadata, connection), "head")
             connection.commit()
