@@ -6,17 +6,17 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import Query, Response
-from pydantic import Field, PlainSerializer
+from pydantic import Field, PlainSerializer, model_validator
 
 from chassis.clock import rfc3339
 from chassis.context import CallerContext
 from chassis.errors import Forbidden
 from chassis.models import AnswerModel, RequestModel
-from chassis.settings import Settings
+from chassis.settings import Environment, Settings
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2
 
@@ -114,6 +114,16 @@ class CookieSettings(Settings):
         "auto", description="`auto`: `none` with an HTTPS BASE_URL, else `lax`."
     )
     cookie_domain: str | None = Field(None, description="Only to share the cookie between subdomains.")
+
+    @model_validator(mode="after")
+    def _refuse_insecure_cookie(self) -> Self:
+        is_secure = self.base_url.startswith("https://") and self.cookie_secure != "false"
+        if self.environment is Environment.PRODUCTION and not is_secure:
+            raise ValueError(
+                "BASE_URL must be https:// and COOKIE_SECURE must not be false in production: "
+                "the session cookie would travel in the clear"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,9 +129,4 @@ class GatewaySettings(CookieSettings):
                 "ALLOW_ORIGIN=* is not acceptable in production, where browsers send session cookies: "
                 "list the exact origins; your BASE_URL alone allows no other site"
             )
-        if not self.base_url.startswith("https://") or self.cookie_secure == "false":
-            raise ValueError(
-                "BASE_URL must be https:// and COOKIE_SECURE must not be false in production: "
-                "the session cookie would travel in the clear"
-            )
         return self

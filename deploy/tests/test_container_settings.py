@@ -91,13 +91,16 @@ def test_process_when_told_as_the_example_tells_it_with_real_secrets_then_accept
     assert {"internal_tls_cert", "internal_tls_key", "internal_tls_ca"} <= set(done.stdout.split())
 
 
-def test_gateway_when_base_url_is_not_set_then_production_refuses(
-    example: Manifests, tmp_path: Path, folder: Path
+@pytest.mark.parametrize("process", [GATEWAY, "identity", "token"])
+@pytest.mark.parametrize(
+    "change", [{"BASE_URL": ""}, {"BASE_URL": "http://auth.example.com"}, {"COOKIE_SECURE": "false"}]
+)
+def test_process_when_its_cookie_would_be_insecure_then_production_refuses(
+    process: str, change: dict[str, str], example: Manifests, tmp_path: Path, folder: Path
 ) -> None:
-    environment = told_by_kubernetes(GATEWAY, example, tmp_path)
+    environment = told_by_kubernetes(process, example, tmp_path)
     for file in tmp_path.iterdir():
-        own, shared = folder / f"{GATEWAY}_{file.name.lower()}", folder / file.name.lower()
+        own, shared = folder / f"{process}_{file.name.lower()}", folder / file.name.lower()
         file.write_text((own if own.exists() else shared).read_text())
-    del environment["BASE_URL"]
-    done = load_settings(GATEWAY, environment)
+    done = load_settings(process, environment | change)
     assert (done.returncode, "BASE_URL" in done.stderr) == (2, True)
