@@ -1,8 +1,7 @@
 """The HTTP/1.1 client of the forward path: keep-alive pools of connections to our own services.
 
 Meant for services of this system as peers: it follows no redirects, decodes no content, knows no proxies. It
-is strict with them all the same, since a peer may be broken or taken over. Calls to the rest of the world go
-through the guarded client.
+is strict with them all the same, since a peer may be broken or taken over.
 """
 
 from gateway.upstream.errors import (

@@ -1,4 +1,4 @@
-"""Builds the audit service, top to bottom; nothing of it is constructed anywhere else."""
+"""Builds the audit log, top to bottom; nothing is constructed anywhere else."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from chassis.consumers import Consumer
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.topology import RPC_CALLERS
-from services.audit.checkpoints.routes import checkpoint_routes
+from services.audit.checkpoints.routes import routes as checkpoint_routes
 from services.audit.checkpoints.service import Checkpoints
 from services.audit.config import AuditSettings
 from services.audit.ingest.chain import Chains
 from services.audit.ingest.rpc import ingest_rpc
 from services.audit.ingest.service import CONSUMER, SUBJECT, Ingest
-from services.audit.query.routes import query_routes
-from services.audit.query.service import Query
+from services.audit.query.routes import routes as query_routes
+from services.audit.query.service import QueryService
 from services.audit.tables import Base
-from services.audit.verification.routes import verification_routes
+from services.audit.verification.routes import routes as verification_routes
 from services.audit.verification.service import Verification
 
 
 def build(settings: AuditSettings, clock: Clock | None = None) -> App:
-    """Build the process; nothing connects before it starts."""
+    """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
     chains = Chains(service.sealer)
     ingest = Ingest(service.db, chains, service.clock, service.bus)
@@ -44,7 +44,7 @@ def build(settings: AuditSettings, clock: Clock | None = None) -> App:
         every=settings.audit_checkpoint_events,
         interval=settings.audit_checkpoint_interval,
     )
-    query = Query(service.db, Cursors(service.sealer))
+    query = QueryService(service.db, Cursors(service.sealer))
     verification = Verification(service.db, chains, checkpoints, service.clock)
     return service.app(
         routes=[

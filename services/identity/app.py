@@ -1,4 +1,4 @@
-"""Identity, built from top to bottom in one place."""
+"""Builds identity, top to bottom; nothing is constructed anywhere else."""
 
 from __future__ import annotations
 
@@ -13,29 +13,24 @@ from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.config import IdentitySettings
-from services.identity.lockouts.models import LockoutRules, LoginAttemptsRow
+from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.passwords.hasher import PasswordHasher
-from services.identity.passwords.models import PasswordRow
 from services.identity.passwords.policy import PasswordPolicy, PolicyRules
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
 from services.identity.passwords.service import PasswordService
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
-from services.identity.sessions.models import SessionDutyRow
 from services.identity.tables import Base
 from services.identity.users.email import DomainBlocklist, EmailHasher
-from services.identity.users.models import UserRow
 from services.identity.users.routes import routes as profile_routes
 from services.identity.users.rpc import users_rpc
 from services.identity.users.service import ProfileService
 
-TABLES = (UserRow, PasswordRow, LoginAttemptsRow, SessionDutyRow)
-
 
 def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
-    """Build everything the service needs; nothing is constructed anywhere else, and nothing connects yet."""
+    """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
     db, outbox, clock = service.db, service.outbox, service.clock
     clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), service.bus)

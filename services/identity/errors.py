@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from chassis.errors import Conflict, FieldError, Forbidden, RateLimited, Unauthenticated, Unavailable
-from chassis.errors import UnprocessableRequest as Unprocessable
+from chassis.errors import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    UnprocessableRequest,
+)
 
 
 class InvalidCredentials(Unauthenticated):
@@ -34,7 +41,7 @@ class EmailTaken(Conflict):
     detail = "There is an account with this email address."
 
 
-class InvalidEmail(Unprocessable):
+class InvalidEmail(UnprocessableRequest):
     """The address is not one that mail could be sent to unambiguously."""
 
     code = "invalid_email"
@@ -45,14 +52,14 @@ class InvalidEmail(Unprocessable):
         super().__init__(errors=(FieldError("email", self.code, reason),))
 
 
-class EmailDomainBlocked(Unprocessable):
+class EmailDomainBlocked(UnprocessableRequest):
     """The address is at a domain of disposable mailboxes."""
 
     code = "email_domain_blocked"
     detail = "Email addresses at this domain are not accepted."
 
 
-class WeakPassword(Unprocessable):
+class WeakPassword(UnprocessableRequest):
     """The password breaks the policy; `errors` names each broken rule."""
 
     code = "weak_password"

@@ -1,4 +1,4 @@
-"""Builds the registry, top to bottom; nothing is constructed elsewhere."""
+"""Builds the registry, top to bottom; nothing is constructed anywhere else."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from services.orgs.api_keys.routes import routes as api_key_routes
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.api_keys.usage import KeyUsage
 from services.orgs.clients.routes import routes as client_routes
-from services.orgs.clients.rpc import client_rpc
+from services.orgs.clients.rpc import clients_rpc
 from services.orgs.clients.service import ClientService
 from services.orgs.config import OrgsSettings
 from services.orgs.tables import Base
 
 
 def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
-    """Return the process."""
+    """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
     db, outbox, bus = service.db, service.outbox, service.bus
     cursors = Cursors(service.sealer)
@@ -34,7 +34,7 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
     )
     return service.app(
         routes=[client_routes(clients), api_key_routes(api_keys)],
-        rpc=[client_rpc(clients, api_keys), admin_rpc(clients, api_keys, outbox, token)],
+        rpc=[clients_rpc(clients, api_keys), admin_rpc(clients, api_keys, outbox, token)],
         callers=RPC_CALLERS,
         jobs={"key usage": usage.run},
         resources=[usage],

@@ -14,9 +14,7 @@ from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
 from services.token.revocations.feed import RevocationFeed
-from services.token.revocations.models import RevocationRow
 from services.token.revocations.service import Revocations
-from services.token.sessions.models import RefreshTokenRow, SessionRow, UserRow
 from services.token.sessions.pruning import Pruning
 from services.token.sessions.refresh_tokens import Successors
 from services.token.sessions.routes import routes as session_routes
@@ -25,7 +23,6 @@ from services.token.sessions.service import SessionService
 from services.token.signing.access_tokens import AccessTokens
 from services.token.signing.jwks import Jwks
 from services.token.signing.keyring import Keyring
-from services.token.signing.models import JwtSecretRow, SealCheckRow, SigningKeyRow
 from services.token.signing.routes import routes as signing_routes
 from services.token.signing.rpc import secrets_rpc
 from services.token.signing.seal_check import SealCheck
@@ -36,11 +33,9 @@ from services.token.validation.rpc import validation_rpc
 from services.token.validation.service import ValidationService
 from services.token.validation.standing import Standing
 
-TABLES = (SigningKeyRow, JwtSecretRow, SealCheckRow, SessionRow, RefreshTokenRow, UserRow, RevocationRow)
-
 
 def build(settings: TokenSettings, clock: Clock | None = None) -> App:
-    """Connect everything the service needs."""
+    """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
     db, bus = service.db, service.bus
     clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), bus)

@@ -51,7 +51,7 @@ class CheckpointPage(AnswerModel):
     keys: list[PublicKey]
 
 
-def checkpoint_routes(checkpoints: Checkpoints) -> Router:
+def routes(checkpoints: Checkpoints) -> Router:
     """The slice's routes."""
     router = Router(tag="Audit")
 

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query as Parameters
-from fastapi import Response
+from fastapi import Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from chassis.context import Access
 from chassis.http import Router
 from services.audit.query.models import Filters
-from services.audit.query.service import Query
+from services.audit.query.service import QueryService
 from services.audit.query.views import AuditEventPage, render
 
 MAX_LIMIT = 10_000
@@ -77,7 +76,7 @@ class AuditEventFilters(BaseModel):
         )
 
 
-def query_routes(query: Query) -> Router:
+def routes(query: QueryService) -> Router:
     """The slice's routes."""
     router = Router(tag="Audit")
 
@@ -88,7 +87,7 @@ def query_routes(query: Query) -> Router:
         response_model=AuditEventPage,
         responses={400: {"description": "`invalid_cursor`: not a cursor of this list with these filters."}},
     )
-    async def list_audit_events(asked: Annotated[AuditEventFilters, Parameters()]) -> Response:
+    async def list_audit_events(asked: Annotated[AuditEventFilters, Query()]) -> Response:
         """List what happened, newest first, by any combination of filters.
 
         Errors: 400 `invalid_cursor`, 422 `validation_failed`, 422 `range_reversed`.

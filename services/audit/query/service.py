@@ -12,7 +12,7 @@ from services.audit.query import store
 from services.audit.query.models import Entries, Filters, Place
 
 
-class Query:
+class QueryService:
     """Answers what happened. Who may ask what is decided by the caller's route."""
 
     def __init__(self, db: Database, cursors: Cursors) -> None:

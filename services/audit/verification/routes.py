@@ -43,7 +43,7 @@ class ChainVerdict(AnswerModel):
     broken: BreakView | None = None
 
 
-def verification_routes(verification: Verification, outbox: Outbox) -> Router:
+def routes(verification: Verification, outbox: Outbox) -> Router:
     """The slice's routes."""
     router = Router(tag="Audit")
 

@@ -134,20 +134,6 @@ def routes(api_keys: ApiKeyService) -> Router:
         """Revoke an API key: it opens nothing from the moment of this answer."""
         await api_keys.revoke(caller, client_id, key_id)
 
-    @router.post(
-        "/api/admin/clients/{client_id}/rotate-key",
-        access=Access.ADMIN,
-        limit="admin",
-        idempotent=True,
-        responses={404: {"description": "`client_not_found`"}},
-    )
-    @router.post(
-        "/api/admin/clients/{client_id}/rotate-api-key",
-        access=Access.ADMIN,
-        limit="admin",
-        idempotent=True,
-        responses={404: {"description": "`client_not_found`"}},
-    )
     async def rotate_api_key(
         client_id: UUID, caller: Caller, request: RotateApiKeyRequest | None = None
     ) -> ApiKeyRotatedView:
@@ -158,5 +144,14 @@ def routes(api_keys: ApiKeyService) -> Router:
         wanted = request or RotateApiKeyRequest()
         new = await api_keys.rotate(caller, client_id, grace=timedelta(seconds=wanted.grace_seconds))
         return ApiKeyRotatedView(api_key=new.raw)
+
+    for name in ("rotate-api-key", "rotate-key"):
+        router.post(
+            f"/api/admin/clients/{{client_id}}/{name}",
+            access=Access.ADMIN,
+            limit="admin",
+            idempotent=True,
+            responses={404: {"description": "`client_not_found`"}},
+        )(rotate_api_key)
 
     return router

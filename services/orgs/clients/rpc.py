@@ -19,7 +19,7 @@ from services.orgs.clients.service import ClientService
 NAME = "internal.orgs.v1.ClientService"
 
 
-class ClientRpc(ClientServiceServicer):
+class ClientsRpc(ClientServiceServicer):
     """Answers clients whole, settings with their secrets: for the platform's own processes only."""
 
     def __init__(self, clients: ClientService, api_keys: ApiKeyService) -> None:
@@ -58,9 +58,9 @@ class ClientRpc(ClientServiceServicer):
         return clients_pb2.AllowsOriginResponse(allowed=await self._clients.allows_origin(request.origin))
 
 
-def client_rpc(clients: ClientService, api_keys: ApiKeyService) -> RpcService:
+def clients_rpc(clients: ClientService, api_keys: ApiKeyService) -> RpcService:
     """Return the servicer for the process's gRPC face."""
-    return RpcService(NAME, ClientRpc(clients, api_keys), add_ClientServiceServicer_to_server)
+    return RpcService(NAME, ClientsRpc(clients, api_keys), add_ClientServiceServicer_to_server)
 
 
 def parse_client_id(text: str) -> UUID:

@@ -28,7 +28,7 @@ _HOUSEKEEPING_SECONDS = 60.0
 
 
 class Revocations:
-    """Writes revocations. Who calls `record` must call `announce` after the commit and before answering."""
+    """Writes revocations. Who writes one must call `announce` after the commit and before answering."""
 
     def __init__(self, db: Database, bus: Bus, clock: Clock, access_ttl: timedelta) -> None:
         """Take where they are stored, the bus, and how long a token may live at most."""

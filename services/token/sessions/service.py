@@ -134,7 +134,7 @@ class SessionService:
                 event = events.SessionRefreshed(target_id=session.id, user_id=str(session.user_id))
                 await self._outbox.emit(tx, event, caller, actor=_user(session.user_id))
             else:
-                presented = await self._presented_again(tx, caller, client.id, token, now)
+                presented = await self._presented_again(tx, caller, token, now)
         REFRESHES.labels(presented.outcome).inc()
         if presented.outcome == "reused":
             await self._revocations.announce()
@@ -217,9 +217,7 @@ class SessionService:
             return None
         return client if client.is_active else None
 
-    async def _presented_again(
-        self, tx: Tx, caller: CallerContext, client_id: UUID, token: str, now: datetime
-    ) -> _Presented:
+    async def _presented_again(self, tx: Tx, caller: CallerContext, token: str, now: datetime) -> _Presented:
         """Decide about a token that was not rotated: within the grace, reused, or nothing at all."""
         used = await store.used_token(tx, refresh_tokens.hash_of(token), now)
         if used is None:
