@@ -27,13 +27,14 @@ _DUPLICATE_WINDOW_SECONDS = 600.0
 _MAX_AGE_SECONDS = 14 * 86400.0
 _FLUSH_SECONDS = 1
 _ANSWER_SECONDS = 0.5
+_INBOXES = "_INBOX_"
 
 Listener = Callable[[str], Awaitable[None]]
 
 
 def inbox_prefix(process: str) -> str:
     """Return where answers to a process arrive; its own, so that no other process can read or forge them."""
-    return f"_INBOX_{process}"
+    return f"{_INBOXES}{process}"
 
 
 class BusUnavailable(Unavailable):
@@ -203,7 +204,9 @@ class _Question:
 def _deliver(listener: Listener, answer: str) -> Callable[[Msg], Awaitable[None]]:
     async def deliver(message: Msg) -> None:
         await listener(message.data.decode(errors="replace"))
-        if message.reply:
+        # An answer goes to an inbox and nowhere else: NATS lets us answer on any subject that is named, also
+        # on one where only another may speak.
+        if message.reply.startswith(_INBOXES):
             await message.respond(answer.encode())
 
     return deliver

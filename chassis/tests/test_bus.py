@@ -56,3 +56,30 @@ async def test_tell_all_when_nats_is_away_then_returns_at_once() -> None:
     await bus.start()
     await bus.tell_all("invalidate.bus_test", "x")
     await bus.stop()
+
+
+async def test_message_when_it_asks_for_an_answer_elsewhere_than_in_an_inbox_then_none_is_sent(
+    servers: Servers,
+) -> None:
+    # Permission to answer covers whatever subject is named: JetStream's, or that of an event.
+    heard: list[str] = []
+    listener = Bus(servers.nats_url(), process="listener")
+
+    async def hear(text: str) -> None:
+        heard.append(text)
+
+    listener.on("invalidate.bus_test", hear)
+    await listener.start()
+    other = await connected(servers, "other")
+    elsewhere = await other.client.subscribe("events.other.forged")
+    inbox = await other.client.subscribe("_INBOX_other.x")
+    async with asyncio.timeout(10):
+        while "asked" not in heard:
+            await other.client.publish("invalidate.bus_test", b"asked", reply="events.other.forged")
+            await other.client.flush()
+            await asyncio.sleep(0.01)
+    await other.client.publish("invalidate.bus_test", b"again", reply="_INBOX_other.x")
+    await inbox.next_msg(timeout=5)  # sent after whatever the others would have been answered with
+    assert elsewhere.pending_msgs == 0
+    for bus in (listener, other):
+        await bus.stop()
