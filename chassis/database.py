@@ -49,6 +49,10 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
 
+class TransactionLost(Exception):
+    """A statement had failed and the failure was passed over: nothing was committed. Our own mistake."""
+
+
 class Tx:
     """One open transaction: statements in, records out. Made and committed by `Database` only."""
 
@@ -178,7 +182,8 @@ class Database:
         try:
             await connection.execute(begin)
             yield tx
-            await connection.execute("COMMIT")
+            if await connection.execute("COMMIT") != "COMMIT":
+                raise TransactionLost
         except AWAY as error:
             raise DatabaseUnavailable from error
         finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from chassis.database import Database, DatabaseUnavailable
+from chassis.database import Database, DatabaseUnavailable, TransactionLost
 from chassis.ids import new_id
 from chassis.tests.conftest import Notes, NotesSettings
 
@@ -123,3 +124,20 @@ async def test_connection_lost_inside_a_transaction_is_unavailable_and_the_next_
                 await tx.fetchval("SELECT 1")
         async with narrow.platform() as tx:
             assert await tx.fetchval("SELECT 1") == 1
+
+
+async def test_transaction_when_a_failed_statement_was_passed_over_then_not_taken_for_committed(
+    narrow: Database,
+) -> None:
+    # PostgreSQL answers COMMIT with ROLLBACK then, and no error.
+    client_id = new_id()
+    told: list[str] = []
+    with pytest.raises(TransactionLost):
+        async with narrow.tenant(client_id) as tx:
+            await tx.execute("INSERT INTO notes VALUES ($1, $2, 'x')", new_id(), client_id)
+            tx.after_commit(lambda: told.append("committed"))
+            with contextlib.suppress(asyncpg.DivisionByZeroError):
+                await tx.execute("SELECT 1 / 0")
+    assert told == []
+    async with narrow.tenant(client_id) as tx:
+        assert await tx.fetch("SELECT FROM notes") == []
