@@ -52,7 +52,8 @@ def serve_many(count: int) -> int:
                     workers[number] = _start(environment, read_end)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        return max(abs(worker.wait()) for worker in workers)
+        # One that had just been started may not yet know SIGTERM as a request to drain.
+        return max(0 if worker.wait() == -signal.SIGTERM else abs(worker.returncode) for worker in workers)
 
 
 def end_with_parent() -> None:

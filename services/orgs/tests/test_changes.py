@@ -167,7 +167,8 @@ async def test_settings_when_they_hold_secrets_then_never_read_again_but_given_t
         seen = await clients.get(tenant.id)
     assert seen.settings["smtp_password"] == "shh-new"
     await system.event("client_updated", client_id=tenant.id)
-    assert not [event for event in system.events if b"shh" in event.encode()]
+    ours = [event for event in system.events if event.client_id == tenant.id]
+    assert not [event for event in ours if b"shh" in event.encode()]
 
 
 @pytest.mark.parametrize(
