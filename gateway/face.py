@@ -80,6 +80,7 @@ class GatewayFace:
             return
         started = time.perf_counter()
         request = Inbound(scope, self._addresses)
+        method = request.method  # a decision puts that of another request in its place
         answer = Answer(send, request.request_id, self._security)
         answer.closes_on_refusal = b"expect" in request.headers
         connection: HardenedProtocol | None = scope.get(CONNECTION)
@@ -108,7 +109,7 @@ class GatewayFace:
         finally:
             if connection is not None:
                 connection.serving = None
-            self._measure(request.method, template, answer.status, time.perf_counter() - started)
+            self._measure(method, template, answer.status, time.perf_counter() - started)
 
     def _route(self, request: Inbound) -> Route:
         route = self._contract.find(request.path)
