@@ -100,7 +100,7 @@ class Tokens:
             InvalidToken: it is not good, or not this client's.
             Unavailable: the token service is needed for it and is away.
         """
-        # The client is part of the name: a verdict under one client says nothing under another (G-11).
+        # The client is part of the name: a verdict under one client says nothing under another.
         by_secret = client.token_mode is TokenMode.HS256
         name = client.id.bytes + (b"s" if by_secret else b"k") + token.encode("utf-8", "surrogateescape")
         digest = hashlib.sha256(name).digest()

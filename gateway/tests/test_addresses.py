@@ -1,4 +1,4 @@
-"""Whose address is believed (attacks G-01, L-08)."""
+"""Whose address is believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call what (api.md §1): each class with its credential, and each refusal with its control."""
+"""Who may call what: each class with its credential, and each refusal with its control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-origin rules (attack E-04)."""
+"""Cross-origin rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 that could be read in two ways, is too large or too slow (attacks G-06 to G-08)."""
+"""HTTP/1.1 that could be read in two ways, is too large or too slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service is told beside the signed caller, and what an answer carries (attacks G-01 to G-03)."""
+"""What a service is told beside the signed caller, and what an answer carries."""
 
 from __future__ import annotations
 

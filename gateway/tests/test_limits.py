@@ -1,4 +1,4 @@
-"""Rate limits by class and by who is counted (api.md §1; attacks G-01, A-04, F-01)."""
+"""Rate limits by class and by who is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reaches a service at all: path, method, framing of the contract (attacks G-04, G-10)."""
+"""What reaches a service at all: path, method, framing of the contract."""
 
 from __future__ import annotations
 

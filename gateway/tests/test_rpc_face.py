@@ -1,4 +1,4 @@
-"""gRPC through the gateway (api.md §9; attacks G-02, G-05)."""
+"""gRPC through the gateway."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ async def test_refresh_when_the_fetcher_hangs_then_it_times_out(
 async def test_verify_when_the_header_cannot_be_good_then_nothing_is_fetched(
     issuer: LocalIssuer, verifier: TokenVerifier
 ) -> None:
-    """Attacks J-01, J-06: who sends rubbish must not make us call the issuer."""
+    """Who sends rubbish must not make us call the issuer."""
     good = jwt.get_unverified_header(issuer.token())
     wrong: list[dict[str, object]] = [
         {"alg": "HS256"},

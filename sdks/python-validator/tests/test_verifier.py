@@ -89,7 +89,7 @@ async def test_cached_when_the_cache_is_off_then_nothing_is_remembered(
 async def test_verify_when_settings_differ_then_one_cached_token_does_not_pass_another_verifier(
     issuer: LocalIssuer, keys: JwksKeys, clock: ManualClock
 ) -> None:
-    """Attack G-11: verifiers of two tenants share keys, and never their answers."""
+    """Verifiers of two tenants share keys, and never their answers."""
     a = TokenVerifier(keys, issuer="https://auth.test", client_id="c1", clock=clock)
     b = TokenVerifier(keys, issuer="https://auth.test", client_id="c2", clock=clock)
     token = issuer.token("k1")
@@ -120,7 +120,7 @@ async def test_verify_when_given_no_string_then_refuses(token: Any, verifier: To
 async def test_verify_when_the_token_is_huge_then_no_work_is_done(
     token: str, verifier: TokenVerifier
 ) -> None:
-    """Attack J-15: memory is measured, since time on a shared machine proves nothing."""
+    """Memory is measured, since time on a shared machine proves nothing."""
     tracemalloc.start()
     with pytest.raises(TokenInvalid):
         await verifier.verify(token)

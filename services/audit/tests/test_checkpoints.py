@@ -107,7 +107,7 @@ async def test_checkpoint_when_head_is_forged_then_none_is_signed(log: ChainLog,
 async def test_checkpoint_key_when_sealed_under_another_master_key_then_never_replaced(
     log: ChainLog, database: Database
 ) -> None:
-    """Attack F-15: a key that cannot be read is a fault, not a reason for a new one."""
+    """A key that cannot be read is a fault, not a reason for a new one."""
     before = (await listed(log))["keys"]
     with pytest.raises(SealBroken):
         await maker(log, database, master_key="cd" * 32).make_due()

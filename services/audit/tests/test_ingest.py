@@ -74,7 +74,7 @@ async def test_ingest_when_event_happens_then_stored_with_every_member(log: Chai
 
 
 async def test_ingest_when_event_comes_again_then_stored_once(log: ChainLog, database: Database) -> None:
-    """Attack F-07: the same message twice, inside and outside the stream's own window against duplicates."""
+    """The same message twice, inside and outside the stream's own window against duplicates."""
     events = await log.happen(5)
     for event in events:
         await log.stream.publish(event.subject, event.encode(), headers={"Nats-Msg-Id": str(new_id())})
@@ -90,7 +90,7 @@ async def test_ingest_when_event_comes_again_then_stored_once(log: ChainLog, dat
 async def test_ingest_when_two_processes_append_then_one_line_without_gap(
     log: ChainLog, other_log: ChainLog, stream: JetStreamContext
 ) -> None:
-    """Attack L-02: three processes share the consumer, in small batches, for two clients at once."""
+    """Three processes share the consumer, in small batches, for two clients at once."""
     system = log.system
     logs = [log, other_log]
     async with contextlib.AsyncExitStack() as stack:
@@ -128,7 +128,6 @@ async def test_ingest_when_batches_of_many_clients_race_then_no_deadlock_and_no_
 
 
 async def test_ingest_when_message_is_poison_then_set_aside_and_others_go_on(log: ChainLog) -> None:
-    """Attack F-08."""
     poison = [
         (f"poison-{new_id()}", b"{not json"),
         (f"poison-{new_id()}", b"[]"),
@@ -178,7 +177,7 @@ async def test_ingest_when_subject_is_another_services_then_set_aside(log: Chain
 
 
 async def test_ingest_when_text_is_malicious_then_one_escaped_record(log: ChainLog) -> None:
-    """Attack L-05: line breaks, terminal codes, forged JSON."""
+    """Line breaks, terminal codes, forged JSON."""
     agent = 'x\r\n{"level":"info","event":"login"}\n\x1b[31m\u2028"}],"intact":true,{'
     (event,) = await log.happen(1, user_agent=agent, data={"name": agent})
     answer = await log.list()

@@ -145,7 +145,7 @@ async def test_list_when_events_share_a_time_then_pages_neither_skip_nor_repeat(
 
 
 async def test_list_when_cursor_is_tampered_with_then_400(log: ChainLog, other_log: ChainLog) -> None:
-    """Attack A-08: changed bytes, another filter, another tenant's."""
+    """Changed bytes, another filter, another tenant's."""
     await log.happen(4)
     cursor = (await log.list("limit=2")).json["next_cursor"]
     flipped = ("A" if cursor[0] != "A" else "B") + cursor[1:]

@@ -1,4 +1,4 @@
-"""Attack L-01: whatever is done to the log in SQL, verification names where."""
+"""Whatever is done to the log in SQL, verification names where."""
 
 from __future__ import annotations
 

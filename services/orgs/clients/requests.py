@@ -1,4 +1,4 @@
-"""What administrators may send about clients; everything else in a body is ignored (attack A-05)."""
+"""What administrators may send about clients; everything else in a body is ignored."""
 
 from __future__ import annotations
 

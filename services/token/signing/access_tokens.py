@@ -1,4 +1,4 @@
-"""What an access token says (api.md §4, RFC 9068 §2.2)."""
+"""What an access token says (RFC 9068 §2.2)."""
 
 from __future__ import annotations
 

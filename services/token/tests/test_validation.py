@@ -74,7 +74,7 @@ async def test_validate_when_token_is_of_another_tenant_then_invalid(system: Sys
 async def test_validate_when_tenant_signs_anothers_claims_with_its_own_secret_then_invalid(
     system: System, token: Token
 ) -> None:
-    """J-04: an HS256 tenant knows its secret, and may write whatever it likes with it."""
+    """An HS256 tenant knows its secret, and may write whatever it likes with it."""
     attacker, victim = [await system.tenant(token_mode="v1_hs256") for _ in range(2)]
     jwks_victim = await system.tenant()
     opened = await token.open(attacker)
@@ -185,7 +185,7 @@ async def test_validate_when_tenant_invents_a_session_then_refused(
 async def test_validate_when_given_every_conformance_vector_then_as_each_says(
     system: System, token: Token, source: str, mode: str
 ) -> None:
-    """J-01 to J-20: each forgery is made from a token that passes."""
+    """Each forgery is made from a token that passes."""
     tenant = await system.tenant(token_mode=mode)
     deadline = time.monotonic() + 15
     table = "jwt_secrets" if mode == "v1_hs256" else "signing_keys"

@@ -65,7 +65,7 @@ def read_claims(payload: dict[str, object], *, kid: str) -> VerifiedClaims:
     """Give a payload its types. Checks shapes only: no time, issuer, audience or tenant is compared here.
 
     Raises:
-        TokenInvalid: a required claim is absent, or a claim has another type than `api.md` gives it.
+        TokenInvalid: a required claim is absent, or a claim has another type than it should.
     """
     scope = _text(payload, "scope")
     return VerifiedClaims(

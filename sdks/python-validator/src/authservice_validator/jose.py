@@ -87,8 +87,7 @@ def decode_base64url(part: str) -> bytes:
     """Decode unpadded base64url, accepting only the one spelling an encoder would give (RFC 7515 §2).
 
     The usual decoders skip foreign characters and ignore the unused bits of the last one, so that up to
-    fifteen other strings mean the same signature (attack J-20). Encoding again and comparing leaves none of
-    them.
+    fifteen other strings mean the same signature. Encoding again and comparing leaves none of them.
     """
     raw = part.encode("ascii", "replace")
     try:
@@ -120,8 +119,7 @@ def read_object(raw: bytes) -> dict[str, object]:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
-    # Two parsers may pick different ones of two equal names; what one checks, the other then uses (attack
-    # J-08).
+    # Two parsers may pick different ones of two equal names; what one checks, the other then uses.
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name stands twice")

@@ -113,7 +113,7 @@ class HmacKey:
 
 
 def is_asymmetric_key(material: bytes) -> bool:
-    """Whether a secret is really an asymmetric key: PEM, DER, SSH, JWK or JWKS, bare or base64 (J-02)."""
+    """Whether a secret is really an asymmetric key: PEM, DER, SSH, JWK or JWKS, bare or base64."""
     text = material.strip()
     if b"-----BEGIN" in text or text.startswith((b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-")):
         return True
