@@ -5,7 +5,7 @@ LOCAL_DIR ?= .local
 export PORT GRPC_PORT LOCAL_DIR SERVICE NAME
 
 .DEFAULT_GOAL := help
-.PHONY: help up down run test check bench contract proto migrate migration e2e docs config-docs clean local-env dev-env
+.PHONY: help up down run test check bench contract proto migrate migration e2e docs clean local-env dev-env
 
 VENV := .venv/bin
 RUN := $(VENV)/python
@@ -67,8 +67,6 @@ e2e: dev-env ## The journeys of the README, end to end, on a system of their own
 
 docs: dev-env ## Write the generated pages of docs/: configuration, errors, events
 	@$(RUN) -m scripts.generate_docs
-
-config-docs: docs
 
 clean: local-env ## Delete the local system's data and secrets, and all caches (keeps .venv)
 	@$(RUN) -m local clean

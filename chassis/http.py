@@ -131,9 +131,7 @@ class Operation(TypedDict, total=False):
     idempotent: bool
     status_code: int
     response_model: Any
-    response_model_exclude_none: bool
     responses: dict[int | str, dict[str, Any]]
-    include_in_schema: bool
 
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

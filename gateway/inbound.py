@@ -13,7 +13,7 @@ from gateway.addresses import ClientAddresses
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
-_MAX_USER_AGENT = 512
+MAX_USER_AGENT = 512
 
 # A second copy of one of these is read differently by different programs; such a request has no single
 # meaning.
@@ -50,6 +50,11 @@ FORWARDED: Final = (
 )
 
 
+def request_id(asked: str) -> str:
+    """Return the id that a client gave its request, or a fresh one in place of none or an odd one."""
+    return asked if _REQUEST_ID.fullmatch(asked) else str(new_id())
+
+
 class UnsupportedEncoding(AppError):
     """The body is compressed; a bomb would unpack behind the limit that it passed."""
 
@@ -79,14 +84,13 @@ class Inbound:
             else:
                 headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
         self.headers = headers
-        asked = self.text(b"x-request-id")
-        self.request_id = asked if asked and _REQUEST_ID.fullmatch(asked) else str(new_id())
+        self.request_id = request_id(self.text(b"x-request-id") or "")
         client = scope["client"]
         self.peer = str(client[0]) if client else ""
         self.ip = addresses.client(
             self.peer, self.text(b"x-forwarded-for") or "", self.text(b"forwarded") or ""
         )
-        self.user_agent = (self.text(b"user-agent") or "")[:_MAX_USER_AGENT]
+        self.user_agent = (self.text(b"user-agent") or "")[:MAX_USER_AGENT]
 
     def text(self, name: bytes) -> str | None:
         """Return a header's value."""

@@ -8,7 +8,6 @@ that are not public do not exist here.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -22,20 +21,18 @@ from grpc_reflection.v1alpha import reflection
 from chassis import deadlines
 from chassis.context import Access, CallerContext, sign_context
 from chassis.errors import InvalidRequest
-from chassis.ids import new_id
 from chassis.rpc import CONTEXT, DURATION, HANDLED, Channel, RpcContext, abort_with
 from contracts.gen.auth.v1 import admin_pb2, auth_pb2, token_pb2
 from contracts.topology import PUBLIC_RPC_OWNERS
 from gateway.addresses import ClientAddresses
 from gateway.admin_key import AdminKey
+from gateway.inbound import MAX_USER_AGENT, request_id
 from gateway.limits import UNLIMITED, Limits
 
 _FILES: Final = (admin_pb2, auth_pb2, token_pb2)  # imported, their services are in the descriptor pool
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _MAX_METADATA_BYTES: Final = 16 * 1024
 _MAX_STREAMS: Final = 200
-_MAX_USER_AGENT: Final = 512
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _HEALTH: Final = "grpc.health.v1.Health"
 
 _LIMITS: Final = {
@@ -140,12 +137,11 @@ class _Gate:
         return ((CONTEXT, signed.decode()),)
 
     def _caller(self, sent: Mapping[str, str], peer: str) -> CallerContext:
-        request_id = sent.get("x-request-id", "")
         return CallerContext(
             access=Access.PUBLIC,
-            request_id=request_id if _REQUEST_ID.fullmatch(request_id) else str(new_id()),
+            request_id=request_id(sent.get("x-request-id", "")),
             ip=self._addresses.client(peer, sent.get("x-forwarded-for", ""), sent.get("forwarded", "")),
-            user_agent=sent.get("user-agent", "")[:_MAX_USER_AGENT],
+            user_agent=sent.get("user-agent", "")[:MAX_USER_AGENT],
         )
 
 
