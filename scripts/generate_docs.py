@@ -61,7 +61,8 @@ def configuration() -> str:
         "Environment variables, read once at start. For a service `<SERVICE>_<NAME>` (such as",
         "`IDENTITY_DATABASE_URL`) wins over `<NAME>`, and `<NAME>_FILE`, a file with the value, stands for",
         "any `<NAME>`. Durations are `15m`, `168h`, `7d`, `500ms` or seconds. A value that is not acceptable",
-        "stops the process with a line that names it.\n",
+        "stops the process with a line that names it. Traces are exported where OpenTelemetry's own",
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` is set.\n",
     ]
     lines += ["## Every process\n", *_table(dict(Settings.model_fields)), ""]
     for process in (GATEWAY, *SERVICES):
