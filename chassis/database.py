@@ -185,6 +185,8 @@ class Database:
             if await connection.execute("COMMIT") != "COMMIT":
                 raise TransactionLost
         except AWAY as error:
+            if isinstance(error, ValueError):
+                raise  # asyncpg's word for an argument of the wrong type: our mistake, not its absence
             raise DatabaseUnavailable from error
         finally:
             await _give_back(pool, connection)

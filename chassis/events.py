@@ -111,7 +111,7 @@ class Event:
             members["id"] = UUID(members["id"])
             members["occurred_at"] = datetime.fromisoformat(members["occurred_at"])
             return cls(**members)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not an event: {error}") from error
 
 

@@ -57,13 +57,13 @@ class Idempotency:
 
         Raises:
             KeyInUse: the first one has not been answered yet.
-            KeyReused: the key belongs to another request.
+            KeyReused: the key belongs to a request with another query or body.
         """
         if not 0 < len(key) <= _MAX_KEY_LENGTH or not key.isascii():
             raise InvalidRequest("Idempotency-Key must be 1 to 255 ASCII characters.")
         who = f"{caller.client_id}|{caller.user_id}|{caller.admin_id}|{caller.access}"
         key_hash = self._hash(f"{who}|{request.method}|{request.url.path}|{key}".encode())
-        request_hash = self._hash(await request.body())
+        request_hash = self._hash(request.url.query.encode() + b"\n" + await request.body())
         kept = await self._claim(key_hash, request_hash)
         if kept is not None:
             return self._replay(kept, key_hash)

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Sequence
 from uuid import UUID
 
+import asyncpg
 import structlog
 from nats.errors import Error as NatsError
 from prometheus_client import Counter, Gauge
@@ -136,7 +137,8 @@ class Outbox:
             )
             rows = await tx.fetch(
                 """
-                SELECT id, event_id, subject, payload FROM outbox WHERE shard = ANY($1) ORDER BY id LIMIT $2
+                SELECT id, shard, event_id, subject, payload FROM outbox
+                WHERE shard = ANY($1) ORDER BY id LIMIT $2
                 """,
                 [row["shard"] for row in shards],
                 _RELAY_BATCH,
@@ -144,17 +146,36 @@ class Outbox:
             PENDING.set(len(rows))
             if not rows:
                 return False
-            # Sent in order on one connection; only the waiting for acknowledgements is concurrent.
-            async with asyncio.TaskGroup() as group:
-                for row in rows:
-                    headers = {"Nats-Msg-Id": str(row["event_id"])}
-                    group.create_task(
-                        self._bus.stream.publish(row["subject"], row["payload"], headers=headers)
-                    )
-            await tx.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
-        RELAYED.inc(len(rows))
-        PENDING.set(0)
+            # Inside the transaction, because its lock is what keeps others from relaying these shards.
+            published, failure = await self._publish(rows)
+            await tx.execute("DELETE FROM outbox WHERE id = ANY($1)", published)
+        RELAYED.inc(len(published))
+        PENDING.set(len(rows) - len(published))
+        if failure is not None:
+            raise failure
         return len(rows) == _RELAY_BATCH
+
+    async def _publish(self, rows: Sequence[asyncpg.Record]) -> tuple[list[int], BaseException | None]:
+        """Publish rows and return the ids of those that are done, and a failure when there was one.
+
+        They are sent in order on one connection; only the waiting for acknowledgements is concurrent. What
+        follows a failure in its shard stays: sent again, the stream knows it by its id.
+        """
+        sending = [
+            self._bus.stream.publish(
+                row["subject"], row["payload"], headers={"Nats-Msg-Id": str(row["event_id"])}
+            )
+            for row in rows
+        ]
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        published: list[int] = []
+        failures: dict[int, BaseException] = {}
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, BaseException):
+                failures.setdefault(row["shard"], result)
+            elif row["shard"] not in failures:
+                published.append(row["id"])
+        return published, next(iter(failures.values()), None)
 
 
 def _row(event: Event) -> tuple[int, UUID, str, bytes]:

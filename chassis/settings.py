@@ -14,6 +14,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -23,6 +24,7 @@ _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
 _EXAMPLE = re.compile(r"change.?me|example|default|secret|password|replace", re.IGNORECASE)
 _MIN_SECRET_LENGTH = 32
+_MIN_PASSWORD_LENGTH = 12
 _MIN_SECRET_VARIETY = 10
 
 
@@ -190,11 +192,20 @@ class ServiceSettings(Settings):
 
 
 def _is_guessable(secret: str) -> bool:
-    """True for what nobody drew at random; URLs carry their own secret and are not judged."""
-    if "://" in secret or ">" in secret:
-        return False
+    """True for what nobody drew at random. Of a URL the password is judged, and must be there."""
+    if ">" in secret:
+        return False  # derived keys, by pair
+    if "://" in secret:
+        return _has_guessable_password(secret)
     too_simple = len(secret) < _MIN_SECRET_LENGTH or len(set(secret)) < _MIN_SECRET_VARIETY
     return too_simple or _EXAMPLE.search(secret) is not None
+
+
+def _has_guessable_password(url: str) -> bool:
+    if "sslcert=" in url:
+        return False  # a certificate stands for the password
+    password = unquote(urlsplit(url).password or "")
+    return len(password) < _MIN_PASSWORD_LENGTH or _EXAMPLE.search(password) is not None
 
 
 def _explain(cls: type[Settings], loc: tuple[int | str, ...], message: str, given: object) -> str:

@@ -40,7 +40,7 @@ class NatsPermissions:
                 f"$JS.API.STREAM.CREATE.{STREAM}",
                 *(subject for name in CONSUMERS.get(service, ()) for subject in _of_consumer(name)),
             ],
-            subscribe=["events.>", "invalidate.>", f"{inbox_prefix(service)}.>"],
+            subscribe=["invalidate.>", f"{inbox_prefix(service)}.>"],
         )
 
     @classmethod

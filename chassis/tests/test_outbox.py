@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from chassis.consumers import Consumer
 from chassis.events import Event
 from chassis.ids import new_id
 from chassis.service import Service
+from chassis.tables import OUTBOX_SHARDS
 from chassis.tests.conftest import Notes, NotesSettings
 from chassis.tests.notes import NoteWritten
 from local.servers import Servers
@@ -195,3 +197,35 @@ async def test_batch_takes_no_deadline_from_the_request_that_started_it() -> Non
     second = asyncio.create_task(batcher.submit(2))
     release.set()
     assert [await first, await second] == [60.0, 60.0]
+
+
+async def test_relay_when_one_event_cannot_be_published_then_other_tenants_events_go_out(
+    notes: Notes, servers: Servers
+) -> None:
+    stuck, free = new_id(), new_id()
+    while zlib.crc32(free.bytes) % OUTBOX_SHARDS == zlib.crc32(stuck.bytes) % OUTBOX_SHARDS:
+        free = new_id()
+    client = await nats.connect(servers.nats_url())
+    heard = await client.subscribe("events.notes.note_written")
+    await client.flush()
+    # No stream takes this subject, so its publication is never acknowledged.
+    shard = zlib.crc32(stuck.bytes) % OUTBOX_SHARDS
+    await notes.sql(
+        "INSERT INTO outbox (shard, event_id, subject, payload) VALUES ($1, $2, 'nowhere.at_all', 'x')",
+        shard,
+        stuck,
+    )
+    await notes.service.outbox.append(NoteWritten(number=1), notes.caller(free))
+    async with asyncio.timeout(20):
+        async for message in heard.messages:
+            if Event.decode(message.data).client_id == free:
+                break
+        left = "SELECT count(*) FROM outbox WHERE event_id = $1"
+        assert (await notes.sql(left, stuck))[0]["count"] == 1
+        await notes.sql("DELETE FROM outbox WHERE event_id = $1", stuck)
+    await client.close()
+
+
+def test_event_when_nested_without_end_then_unreadable_and_not_a_crash() -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        Event.decode(b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}")

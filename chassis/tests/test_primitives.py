@@ -34,9 +34,9 @@ class ExampleSettings(ServiceSettings):
 
 def good(**changes: object) -> dict[str, object]:
     values: dict[str, object] = {
-        "database_url": SecretStr("postgresql://a:b@localhost/x"),
-        "jobs_database_url": SecretStr("postgresql://a:b@localhost/x"),
-        "nats_url": SecretStr("nats://localhost"),
+        "database_url": SecretStr(f"postgresql://a:{secrets.token_urlsafe(16)}@localhost/x"),
+        "jobs_database_url": SecretStr(f"postgresql://a:{secrets.token_urlsafe(16)}@localhost/x"),
+        "nats_url": SecretStr(f"nats://a:{secrets.token_urlsafe(16)}@localhost"),
         "master_key": SecretStr(secrets.token_urlsafe(32)),
         "internal_keys": SecretStr("a>b=" + secrets.token_urlsafe(32)),
     }
@@ -111,6 +111,25 @@ def test_production_refuses_guessable_secrets(secret: str) -> None:
         ExampleSettings(**good(master_key=SecretStr(secret), environment=Environment.PRODUCTION))  # type: ignore[arg-type]
     assert ExampleSettings(**good(master_key=SecretStr(secret)))  # type: ignore[arg-type]
     assert ExampleSettings(**good(environment=Environment.PRODUCTION))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a@localhost/x",
+        "postgresql://a:a@localhost/x",
+        "postgresql://a:change-me-please@localhost/x",
+    ],
+)
+def test_production_refuses_urls_without_a_good_password(url: str) -> None:
+    wrong = good(database_url=SecretStr(url), environment=Environment.PRODUCTION)
+    with pytest.raises(ValidationError, match="DATABASE_URL"):
+        ExampleSettings(**wrong)  # type: ignore[arg-type]
+    by_certificate = good(
+        database_url=SecretStr("postgresql://a@localhost/x?sslcert=/c.pem"),
+        environment=Environment.PRODUCTION,
+    )
+    assert ExampleSettings(**by_certificate)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
