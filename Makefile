@@ -44,6 +44,7 @@ check: dev-env ## Everything CI checks beside the tests: format, lint, types, la
 	@$(VENV)/buf lint
 	@$(VENV)/buf breaking --against proto/released.binpb
 	@$(WITH_TOOLS) $(RUN) scripts/generate_proto.py --check
+	@$(RUN) -m scripts.lint_migrations
 	@$(RUN) scripts/merge_contract.py --check
 	@$(RUN) -m scripts.generate_docs --check
 

@@ -69,6 +69,8 @@ def _migrate(url: str, folder: Path, metadata: MetaData, tenant_role: str, jobs_
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
         try:
+            # A change that waits for a lock makes everyone behind it wait: better to fail and be run again.
+            connection.execute(text("SET lock_timeout = '5s'"))
             connection.execute(text(_FUNCTIONS))
             connection.commit()
             command.upgrade(alembic_config(folder, metadata, connection), "head")
@@ -83,7 +85,7 @@ def _migrate(url: str, folder: Path, metadata: MetaData, tenant_role: str, jobs_
     log.info("database is current", folder=folder.parent.name)
 
 
-def alembic_config(folder: Path, metadata: MetaData, connection: Connection) -> Config:
+def alembic_config(folder: Path, metadata: MetaData, connection: Connection | None) -> Config:
     """Return Alembic's configuration for one service's folder; its `env.py` is the chassis's."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))

@@ -131,7 +131,7 @@ def _create_chassis_tables() -> None:
     op.create_index("ix_outbox_shard_id", "outbox", ["shard", "id"])
     op.create_table(
         "outbox_shards",
-        sa.Column("shard", sa.SmallInteger(), nullable=False),
+        sa.Column("shard", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("shard", name="pk_outbox_shards"),
     )
     op.create_table(
