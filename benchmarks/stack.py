@@ -31,6 +31,8 @@ _ENVIRONMENT = {
     "LOCKOUT_ACCOUNT_THRESHOLD": "10000",
     # The cheap one at first: it also makes the people. `use_hash` changes it.
     "IDENTITY_PASSWORD_HASH": "argon2id",
+    # No token expires under a journey.
+    "JWT_ACCESS_TTL": "6h",
     "LOG_LEVEL": "warning",
 }
 
