@@ -100,10 +100,7 @@ class RevocationFeed:
                 if not future.done():
                     future.set_result(None)
             self._forget_expired()
-            try:
-                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                continue
+            await _wait(self._wake, _POLL_SECONDS)
 
     async def watch(self, client_id: UUID | None) -> AsyncIterator[tuple[list[Revocation], bool]]:
         """Yield what is in force, in parts, the last of them marked; then news, and at times an empty list.
@@ -128,10 +125,7 @@ class RevocationFeed:
     async def _follow(self, subscriber: _Subscriber) -> AsyncIterator[tuple[list[Revocation], bool]]:
         while not self._loaded.is_set():
             yield [], False
-            try:
-                await asyncio.wait_for(self._loaded.wait(), _SIGN_OF_LIFE_SECONDS)
-            except TimeoutError:
-                continue
+            await _wait(self._loaded, _SIGN_OF_LIFE_SECONDS)
         await self._look_now()
         subscriber.give(list(self._in_force.values()))
         self._subscribers.add(subscriber)
@@ -164,7 +158,8 @@ class RevocationFeed:
         self._waiting.append(future)
         self._wake.set()
         try:
-            await asyncio.wait_for(future, _SIGN_OF_LIFE_SECONDS)
+            async with asyncio.timeout(_SIGN_OF_LIFE_SECONDS):
+                await future
         except TimeoutError:
             log.warning("a stream of revocations begins with what is in memory")
 
@@ -209,7 +204,9 @@ class RevocationFeed:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, not by `wait_for`, which in Python 3.11 may swallow a cancellation."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return

@@ -10,10 +10,11 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from chassis.bus import Bus
 from chassis.errors import AppError, Kind, RateLimited, RemoteError
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
-from services.token.revocations.feed import MAX_STREAMS_OF_CLIENT
+from services.token.revocations.feed import MAX_STREAMS_OF_CLIENT, RevocationFeed
 from services.token.tests.conftest import Token, changed, claims_of, header_of, user_of
 from tests.harness import System, Tenant
 
@@ -223,3 +224,24 @@ async def test_validate_when_any_kind_of_revocation_names_the_token_then_revoked
     assert (await token.validate(tenant, opened.access_token)).valid
     await system.sql("token", statement, tenant.id, kind, names[kind], float(claims["iat"]))
     assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_feed_when_cancelled_in_any_turn_after_news_then_ended(system: System, turns: int) -> None:
+    # In Python 3.11 `wait_for` swallows a cancellation that arrives just after what it waited for.
+    async with system.db("token") as db:
+        feed = RevocationFeed(db, Bus(system.servers.nats_url("token"), process="token"), system.clock)
+        running = asyncio.create_task(feed.run())
+        async for _, is_last in feed.watch(None):
+            if is_last:
+                break
+        watching = asyncio.create_task(anext(feed.watch(None)))  # wakes the feed
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running], timeout=1)
+        has_ended = running.done()
+        for task in (running, watching):
+            task.cancel()
+        await asyncio.gather(running, watching, return_exceptions=True)
+        assert has_ended
