@@ -78,6 +78,15 @@ async def test_a_lock_holds_for_the_attackers_address_only(person: Person) -> No
     assert (await person.log_in(ip="198.51.100.2")).status == 200
 
 
+async def test_a_lock_holds_for_no_other_address_from_the_same_source(system: System, person: Person) -> None:
+    # The users of a customer's backend share its IP.
+    for _ in range(THRESHOLD):
+        await person.log_in(WRONG)
+
+    assert (await person.log_in()).status == 429
+    assert (await log_in(system, person.tenant, address(), WRONG)).status == 401
+
+
 async def test_a_locked_source_does_not_use_up_the_attempts_of_others(system: System, person: Person) -> None:
     async with another_identity(system, lockout_account_threshold=THRESHOLD + 1):
         for _ in range(4 * THRESHOLD):
