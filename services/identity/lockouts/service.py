@@ -2,9 +2,9 @@
 
 An address without an account is counted alike, so that a lock tells nothing. A source is an IP address (for
 IPv6 its /64, which one subscriber holds), so that an attacker locks himself out and not the user; only
-`LOCKOUT_ACCOUNT_THRESHOLD` attempts from anywhere lock the address for everyone, for minutes. No counter spans
-addresses: where all users of a tenant share the IP of its backend, wrong passwords for one address lock that
-address there, and no other.
+`LOCKOUT_ACCOUNT_THRESHOLD` attempts from anywhere lock the address for everyone, for minutes. Nothing is
+counted over addresses: where all users of a tenant share the IP of its backend, wrong passwords for one
+address lock that address there, and no other.
 """
 
 from __future__ import annotations
