@@ -17,6 +17,10 @@ from chassis.errors import FieldError, UnprocessableRequest
 
 _MAX_TEXT = 16 * 1024
 _MAX_DEPTH = 64
+# Beyond it integers are not the same in every JSON reader (RFC 7493 §2.2), and gRPC has doubles only.
+_MOST = 2**53 - 1
+# PostgreSQL writes numbers out: 1e-300 would become three hundred digits.
+_LEAST = 1e-30
 _UNSTORABLE_TEXT = re.compile("[\\x00\\ud800-\\udfff]")
 
 
@@ -53,6 +57,15 @@ def checked(model: type[Model], members: Mapping[str, Any]) -> Model:
         found = error.errors(include_input=False, include_url=False)
         faults = tuple(field_error(fault, fault["loc"]) for fault in found)
         raise UnprocessableRequest(f"{faults[0].field}: {faults[0].detail}", errors=faults) from None
+
+
+def is_portable(value: object) -> bool:
+    """Whether a scalar of a free document can be shown again by every face; only numbers may not.
+
+    Those are NaN, the infinities, and what is beyond 2^53 - 1 or closer to 0 than 1e-30: either not the same
+    for every reader, or some hundred digits in PostgreSQL.
+    """
+    return not isinstance(value, int | float) or value == 0 or _LEAST <= abs(value) <= _MOST
 
 
 def field_error(fault: Mapping[str, Any], where: Sequence[int | str]) -> FieldError:

@@ -10,12 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from chassis.models import is_portable
+
 _MAX_METADATA_BYTES = 8 * 1024
 _MAX_METADATA_DEPTH = 8
-# Beyond it integers are not the same in every JSON reader (RFC 7493 §2.2), and gRPC has doubles only.
-_MOST = 2**53 - 1
-# PostgreSQL writes numbers out: 1e-300 would become three hundred digits.
-_LEAST = 1e-30
 _LOCALE = re.compile(
     r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*"
 )
@@ -33,7 +31,7 @@ def _check_display_name(value: str) -> str:
 def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
     if _depth(value) > _MAX_METADATA_DEPTH:
         raise ValueError(f"must not be nested deeper than {_MAX_METADATA_DEPTH}")
-    if not all(map(_is_portable, _scalars(value))):
+    if not all(map(is_portable, _scalars(value))):
         raise ValueError("must hold no number beyond 2^53 - 1 or closer to 0 than 1e-30; send it as text")
     if len(metadata_json(value).encode()) > _MAX_METADATA_BYTES:
         raise ValueError(f"must not be larger than {_MAX_METADATA_BYTES} bytes of JSON")
@@ -72,10 +70,6 @@ def metadata_json(value: dict[str, Any]) -> str:
         ValueError: it holds a number that JSON has no word for (NaN, infinity).
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _is_portable(value: object) -> bool:
-    return not isinstance(value, int | float) or value == 0 or _LEAST <= abs(value) <= _MOST
 
 
 def _scalars(value: object) -> Iterator[object]:

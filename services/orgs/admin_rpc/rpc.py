@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import Message
 
 from chassis.context import Access, CallerContext
@@ -134,7 +134,12 @@ def admin_rpc(clients: ClientService, api_keys: ApiKeyService, outbox: Outbox, t
 
 def _parse(model: type[Model], message: Message) -> Model:
     """Read a message by the same rules as a body; what a message leaves empty counts as not sent."""
-    return checked(model, MessageToDict(message, preserving_proto_field_name=True))
+    try:
+        members = MessageToDict(message, preserving_proto_field_name=True)
+    except SerializeToJsonError:
+        # A `Struct` can hold NaN and the infinities, for which JSON has no word; only settings are one.
+        raise UnprocessableRequest("settings: must hold finite numbers only") from None
+    return checked(model, members)
 
 
 def _encode(client: Client) -> admin_pb2.Client:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import PydanticCustomError
+
+from chassis.models import is_portable
 
 Document = Mapping[str, Any]
 
@@ -21,8 +22,6 @@ MASK = "********"
 MAX_BYTES = 32 * 1024
 MAX_DEPTH = 8
 _MAX_NAME_LENGTH = 128
-# Numbers beyond it are not the same in every JSON reader (RFC 7493 §2.2).
-_MAX_INTEGER = 2**53 - 1
 _SECRET_WORD = re.compile(r"secret|key|password|token", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"(?:secret|password|token|api_?key|private_?key)$", re.IGNORECASE)
 
@@ -84,10 +83,10 @@ def _checked_members(value: object) -> list[Any]:
             return list(value.values())
         case list():
             return value
-        case float() if not math.isfinite(value):
-            raise PydanticCustomError("number_invalid", "has a number that is not finite")
-        case int() if abs(value) > _MAX_INTEGER:
-            raise PydanticCustomError("number_invalid", "has an integer beyond 2^53 - 1; send it as text")
+        case _ if not is_portable(value):
+            raise PydanticCustomError(
+                "number_invalid", "has a number beyond 2^53 - 1 or closer to 0 than 1e-30; send it as text"
+            )
         case _:
             return []
 

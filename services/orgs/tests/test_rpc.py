@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -201,6 +202,15 @@ async def test_admin_service_when_request_is_bad_then_the_detail_names_the_field
             with pytest.raises(AppError) as caught:
                 await admin.CreateClient(request)
             assert (caught.value.code, caught.value.detail.partition(":")[0]) == ("validation_failed", field)
+        for number in (math.nan, math.inf, -math.inf, 1e300, 1e-300):
+            wanted = admin_pb2.CreateClientRequest(name="a")
+            wanted.settings.update({"list": [{"deep": number}]})
+            with pytest.raises(AppError) as caught:
+                await admin.CreateClient(wanted)
+            assert (caught.value.code, caught.value.detail.partition(":")[0]) == (
+                "validation_failed",
+                "settings",
+            )
         for limit in (-1, 101):
             call = admin.ListClients(admin_pb2.ListClientsRequest(limit=limit))
             assert await refusal(call) == "validation_failed"
