@@ -45,7 +45,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
 
     seal_check = SealCheck(db, service.sealer)
     keyring = Keyring(db, service.sealer, bus, service.clock, seal_check)
-    jwks = Jwks(db, bus, service.clock, clients, keyring)
+    jwks = Jwks(db, bus, service.clock, clients, keyring, max_clients=settings.jwks_max_clients)
     signing = SigningService(
         db,
         service.outbox,

@@ -41,6 +41,13 @@ class TokenSettings(CookieSettings, ServiceSettings):
         timedelta(days=90), description="A session this old ends, used or not."
     )
 
+    jwks_max_clients: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="When more clients than this have keys, the JWKS is given for one client at a time only.",
+    )
+
     @model_validator(mode="after")
     def _check_lives(self) -> Self:
         if not timedelta(seconds=5) <= self.jwt_access_ttl <= timedelta(hours=24):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import Conflict, NotFound, Unauthenticated
+from chassis.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 
 
 class InvalidRefreshToken(Unauthenticated):
@@ -24,6 +24,13 @@ class SessionNotFound(NotFound):
 
     code = "session_not_found"
     detail = "There is no such session."
+
+
+class ClientIdRequired(InvalidRequest):
+    """The keys of all clients are too many for one set; it must be said whose are wanted."""
+
+    code = "client_id_required"
+    detail = "There are too many clients for one key set. Say with client_id whose keys you want."
 
 
 class RotationTooSoon(Conflict):

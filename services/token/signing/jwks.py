@@ -18,6 +18,7 @@ from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import Unavailable
 from contracts.clients import ClientDirectory, TokenMode
+from services.token.errors import ClientIdRequired
 from services.token.signing import store
 from services.token.signing.keyring import INVALIDATE, Keyring
 
@@ -46,13 +47,22 @@ class Jwks:
     """
 
     def __init__(
-        self, db: Database, bus: Bus, clock: Clock, clients: ClientDirectory, keyring: Keyring
+        self,
+        db: Database,
+        bus: Bus,
+        clock: Clock,
+        clients: ClientDirectory,
+        keyring: Keyring,
+        *,
+        max_clients: int,
     ) -> None:
-        """Take where keys are stored, and the bus that tells of rotations."""
+        """Take where keys are stored, the bus that tells of rotations, and the most clients of one set."""
         self._db = db
         self._clock = clock
         self._clients = clients
         self._keyring = keyring
+        self._max_clients = max_clients
+        self._too_many_until = 0.0
         self._sets: OrderedDict[UUID | None, tuple[KeySet, float]] = OrderedDict()
         self._reading: dict[UUID | None, asyncio.Task[KeySet]] = {}
         self._generation = 0
@@ -68,11 +78,14 @@ class Jwks:
 
         Raises:
             ClientNotFound: there is no such client.
+            ClientIdRequired: there are more clients than one set may have.
             Unavailable: PostgreSQL is away and the set is not at hand.
         """
         fresh = self.at_hand(client_id)
         if fresh is not None:
             return fresh
+        if client_id is None and time.monotonic() < self._too_many_until:
+            raise ClientIdRequired
         try:
             return await self._read_once(client_id)
         except Unavailable:
@@ -99,6 +112,10 @@ class Jwks:
                 # The signer makes the keys of a client that has none yet, and remembers that it has.
                 await self._keyring.signer(client)
         async with self._db.platform() as tx:
+            if client_id is None and await store.has_more_clients(tx, self._max_clients):
+                self._sets.pop(None, None)
+                self._too_many_until = time.monotonic() + _FRESH_SECONDS
+                raise ClientIdRequired
             keys = await store.published_jwks(tx, client_id, self._clock.now())
         body = b'{"keys":[' + ",".join(keys).encode() + b"]}"
         found = KeySet(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

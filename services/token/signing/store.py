@@ -94,6 +94,15 @@ async def activate(tx: Tx, kid: str, now: datetime) -> None:
     )
 
 
+async def has_more_clients(tx: Tx, most: int) -> bool:
+    """Whether more clients than `most` have keys; looks no further than that."""
+    found: bool = await tx.fetchval(
+        "SELECT count(*) > $1 FROM (SELECT DISTINCT client_id FROM signing_keys LIMIT $1 + 1) AS clients",
+        most,
+    )
+    return found
+
+
 async def published_jwks(tx: Tx, client_id: UUID | None, now: datetime) -> list[str]:
     """Return public JWKs of a client, or of all: next, active, and retiring while tokens of theirs live."""
     rows = await tx.fetch(
