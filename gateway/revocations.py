@@ -41,7 +41,8 @@ class Revocations:
     The stream begins with everything in force, so a reconnect misses nothing, and says something every
     second, so that a dead connection is noticed. While the token service is away the known set goes on being
     enforced, and its age is a metric. A gateway that never had the whole set accepts no token at all: it
-    cannot know which are dead.
+    cannot know which are dead. Nor does one that was told something it does not understand, until a stream
+    brings the whole set without it.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -82,6 +83,7 @@ class Revocations:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow(self) -> None:
+        is_understood = True
         stream = aiter(self._stub.WatchRevocations(verification_pb2.WatchRevocationsRequest()))
         while True:
             async with asyncio.timeout(_SILENCE_SECONDS):
@@ -91,23 +93,26 @@ class Revocations:
             self._heard_at = time.monotonic()
             AGE.set(0)
             for revocation in message.revocations:
-                self._add(revocation)
-            if message.synced and not self._is_synced:
+                is_understood = self._add(revocation) and is_understood
+            if not is_understood:
+                self._is_synced = False
+            elif message.synced and not self._is_synced:
                 log.info("revocations known", count=len(self.known))
                 self._is_synced = True
             self.known.forget_expired(time.time())
             SIZE.set(len(self.known))
 
-    def _add(self, revocation: token_pb2.Revocation) -> None:
+    def _add(self, revocation: token_pb2.Revocation) -> bool:
+        """Add a revocation; False when it is not understood."""
         kind = _KINDS.get(revocation.kind)
         if kind is None:
             # A newer token service knows a kind that we do not: better to trust nothing than to miss it.
             log.error("unknown kind of revocation", kind=revocation.kind)
-            self._is_synced = False
-            return
+            return False
         self.known.add(
             kind,
             revocation.id,
             revocation.not_after.ToMicroseconds() / 1e6,
             revocation.expires_at.ToMicroseconds() / 1e6,
         )
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -87,6 +87,18 @@ class RunningGateway:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
         return received
+
+
+@contextlib.asynccontextmanager
+async def in_background(job: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a job that does not end by itself."""
+    task = asyncio.create_task(job)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @contextlib.asynccontextmanager
