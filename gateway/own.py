@@ -67,6 +67,7 @@ OWN_PATHS: Final[dict[str, Any]] = {
         media="text/plain; version=0.0.4",
         access=Access.ADMIN,
         limit="admin",
+        responses={"503": {"description": "The use of the admin key cannot be recorded now."}},
     ),
     "/_authz": _operation(
         "Decision for proxies",
@@ -100,7 +101,8 @@ def own_handlers(
         request: Inbound, caller: CallerContext | None, scope: Scope, receive: Receive, answer: Answer
     ) -> None:
         if caller is not None and caller.is_break_glass:
-            audit.record(AdminKeyUsed(method=request.method, path=request.path.decode()), caller)
+            used = AdminKeyUsed(method=request.method, path=request.path.decode())
+            await audit.record_now(used, caller)
         answer.headers.append((b"vary", b"X-Admin-Key"))
         await probes({**scope, "path": "/metrics"}, receive, answer.send)
 

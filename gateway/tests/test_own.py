@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from base64 import b64encode
@@ -23,7 +24,7 @@ _ENVIRONMENT = {
     "ALLOW_ORIGIN": "https://app.example.net",
     "ADMIN_API_KEY": _SECRET,
     "INTERNAL_AUTH_KEY": _SECRET,
-    "NATS_URL": "nats://gateway:x@nats:4222",
+    "NATS_URL": f"nats://gateway:{_SECRET}@nats:4222",
     **{
         f"{name}_{kind}": f"{name}:1".lower()
         for name in ("IDENTITY", "TOKEN", "ORGS", "AUDIT")
@@ -62,6 +63,31 @@ async def test_metrics_for_admins_need_the_key_and_are_audited(
     assert "http_requests_total" in answer.text
     event = await system.event("admin_key_used", client_id=None, path="/api/admin/metrics")
     assert (event.service, event.actor_type) == ("gateway", "admin_key")
+
+
+async def test_every_use_of_the_admin_key_on_metrics_is_recorded(
+    system: System, gateway: RunningGateway
+) -> None:
+    uses, address = 125, "203.0.113.60"
+    for _ in range(uses):
+        answer = await gateway.client.get(
+            "/api/admin/metrics", headers={"X-Admin-Key": ADMIN_KEY, "X-Forwarded-For": address}
+        )
+        assert answer.status_code == 200
+
+    async with asyncio.timeout(10):
+        while len([e for e in system.events if (e.type, e.ip) == ("admin_key_used", address)]) < uses:
+            await asyncio.sleep(0.05)
+
+
+async def test_metrics_for_admins_are_not_shown_when_the_use_cannot_be_recorded(
+    system: System, service_urls: dict[str, str]
+) -> None:
+    async with running_gateway(system, service_urls, audit_grpc="127.0.0.1:1") as unheard:
+        answer = await unheard.client.get("/api/admin/metrics", headers={"X-Admin-Key": ADMIN_KEY})
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
 
 
 async def test_metrics_can_be_hidden(system: System, service_urls: dict[str, str]) -> None:
