@@ -103,7 +103,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             origins=origins,
             preflight=Preflights(channels["orgs"], origins).judge,
             forwarder=forwarder,
-            own=own_handlers(contract, probes, audit, decisions, expose_metrics=settings.expose_metrics),
+            own=own_handlers(contract, probes, audit, decisions, expose_metrics=settings.exposes_metrics),
             security=security_headers(settings.base_url),
             timeout=settings.request_timeout.total_seconds(),
         )

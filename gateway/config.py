@@ -80,8 +80,10 @@ class GatewaySettings(CookieSettings):
     max_connections_per_service: int = Field(
         256, ge=1, le=10_000, description="Open HTTP connections to each service."
     )
-    expose_metrics: bool = Field(
-        True, description="`false` leaves metrics to `GET /api/admin/metrics` alone."
+    expose_metrics: bool | None = Field(
+        None,
+        description="Public `/metrics`; `false` leaves them to `GET /api/admin/metrics` and PROBE_PORT. "
+        "Not set: `true` in development, `false` in production.",
     )
 
     rate_limit_default: RateLimit = Field(Limit(600, 60), description="Routes without a class of their own.")
@@ -96,6 +98,13 @@ class GatewaySettings(CookieSettings):
     rate_limit_server_factor: int = Field(
         10, ge=1, le=1000, description="How much more a secret key's server may do, since it acts for many."
     )
+
+    @property
+    def exposes_metrics(self) -> bool:
+        """Whether the public port has `/metrics`."""
+        if self.expose_metrics is None:
+            return self.environment is Environment.DEVELOPMENT
+        return self.expose_metrics
 
     def limits(self) -> dict[str, Limit]:
         """Return the limits by class."""

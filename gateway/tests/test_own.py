@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from chassis.ratelimit import Limit
+from chassis.settings import Environment
 from gateway.config import GatewaySettings
 from gateway.tests.people import sign_up
 from gateway.tests.running import ADMIN_KEY, RunningGateway, running_gateway
@@ -88,6 +89,32 @@ async def test_metrics_for_admins_are_not_shown_when_the_use_cannot_be_recorded(
 
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "exposed"),
+    [
+        ({}, False),
+        ({"EXPOSE_METRICS": "true"}, True),
+        ({"ENVIRONMENT": "development"}, True),
+        ({"ENVIRONMENT": "development", "EXPOSE_METRICS": "false"}, False),
+    ],
+)
+def test_metrics_are_public_in_production_only_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], exposed: bool
+) -> None:
+    assert _load(monkeypatch, **changes).exposes_metrics is exposed
+
+
+async def test_production_hides_metrics(system: System, service_urls: dict[str, str]) -> None:
+    async with running_gateway(
+        system,
+        service_urls,
+        environment=Environment.PRODUCTION,
+        base_url="https://auth.example.com",
+        allow_origin=["https://app.example.com"],
+    ) as production:
+        assert (await production.client.get("/metrics")).status_code == 404
 
 
 async def test_metrics_can_be_hidden(system: System, service_urls: dict[str, str]) -> None:
