@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from gateway.config import Network
+from gateway.config import ForwardedHeader, Network
 
 _FOR = re.compile(r'(?:^|[;,])\s*for\s*=\s*("[^"]*"|[^;,\s]*)', re.IGNORECASE)
 _MAX_HOPS = 32
@@ -16,25 +16,31 @@ _MAX_HOPS = 32
 class ClientAddresses:
     """Finds a client's address: the right-most hop that is not a trusted proxy.
 
-    Whatever a client writes into `X-Forwarded-For` or `Forwarded` (RFC 7239) stands left of what the first
-    trusted proxy appended, so it is never reached. From a peer that is not trusted both headers are ignored.
+    Whatever a client writes into the header that the proxies set, `X-Forwarded-For` or `Forwarded` (RFC
+    7239), stands left of what the first trusted proxy appended, so it is never reached. The other header is
+    never read: the proxies pass it on as the client wrote it. From a peer that is not trusted both are
+    ignored.
     """
 
-    def __init__(self, trusted: Sequence[Network]) -> None:
-        """Take the networks of the proxies that are believed."""
+    def __init__(self, trusted: Sequence[Network], header: ForwardedHeader) -> None:
+        """Take the networks of the proxies that are believed, and the `header` that they set."""
         self._trusted = tuple(trusted)
+        self.header = header
 
     def is_trusted(self, address: str) -> bool:
         """Whether an address is a trusted proxy's."""
         return bool(self._trusted) and _is_within(address, self._trusted)
 
-    def client(self, peer: str, forwarded_for: str, forwarded: str) -> str:
-        """Return the client's address in its canonical form; the peer's when nobody else is believed."""
+    def client(self, peer: str, hops: str) -> str:
+        """Return the client's address in its canonical form; the peer's when nobody else is believed.
+
+        `hops` is the value of `header`.
+        """
         address = canonical(peer) or peer
         if not self.is_trusted(address):
             return address
-        hops = forwarded_for.split(",") if forwarded_for else _FOR.findall(forwarded)
-        for hop in reversed(hops[-_MAX_HOPS:]):
+        named = _FOR.findall(hops) if self.header == "forwarded" else hops.split(",")
+        for hop in reversed(named[-_MAX_HOPS:]):
             parsed = canonical(hop.strip().strip('"'))
             if parsed is None:
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import timedelta
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
@@ -18,6 +18,9 @@ _LIMIT = re.compile(r"(\d{1,9})/(\d{1,6})")
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
+"""The header in which proxies write whom they forward for."""
 
 
 def parse_limit(value: object) -> object:
@@ -73,7 +76,16 @@ class GatewaySettings(CookieSettings):
     allow_origin: CommaList = Field(
         ["*"], description="CORS origins of clients that list none, comma separated; `*` never with cookies."
     )
-    trusted_proxies: Networks = Field([], description="CIDRs whose X-Forwarded-For or Forwarded is believed.")
+    trusted_proxies: Networks = Field(
+        [],
+        description="CIDRs whose FORWARDED_HEADER is believed. Must be set behind any balancer: without it "
+        "all clients share the balancer's address, and with it every limit by address.",
+    )
+    forwarded_header: ForwardedHeader = Field(
+        "x-forwarded-for",
+        description="The header in which those proxies name the client, `x-forwarded-for` or `forwarded`; "
+        "the other is never believed.",
+    )
     request_timeout: Duration = Field(
         timedelta(seconds=15), description="A request's whole time, its body included."
     )

@@ -87,9 +87,7 @@ class Inbound:
         self.request_id = request_id(self.text(b"x-request-id") or "")
         client = scope["client"]
         self.peer = str(client[0]) if client else ""
-        self.ip = addresses.client(
-            self.peer, self.text(b"x-forwarded-for") or "", self.text(b"forwarded") or ""
-        )
+        self.ip = addresses.client(self.peer, self.text(addresses.header.encode()) or "")
         self.user_agent = (self.text(b"user-agent") or "")[:MAX_USER_AGENT]
 
     def text(self, name: bytes) -> str | None:

@@ -140,7 +140,7 @@ class _Gate:
         return CallerContext(
             access=Access.PUBLIC,
             request_id=request_id(sent.get("x-request-id", "")),
-            ip=self._addresses.client(peer, sent.get("x-forwarded-for", ""), sent.get("forwarded", "")),
+            ip=self._addresses.client(peer, sent.get(self._addresses.header, "")),
             user_agent=sent.get("user-agent", "")[:MAX_USER_AGENT],
         )
 

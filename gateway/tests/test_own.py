@@ -188,6 +188,7 @@ def test_good_production_settings_load(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"RATE_LIMIT_LOGIN": "many"}, "RATE_LIMIT_LOGIN"),
         ({"RATE_LIMIT_LOGIN": "0/60"}, "RATE_LIMIT_LOGIN"),
         ({"TRUSTED_PROXIES": "everybody"}, "TRUSTED_PROXIES"),
+        ({"FORWARDED_HEADER": "x-real-ip"}, "FORWARDED_HEADER"),
         ({"PORT": "http"}, "PORT"),
         ({"ORGS_URL": ""}, "ORGS_URL"),
     ],
