@@ -126,11 +126,17 @@ class ClientDirectory:
         if not raw.startswith(_KEY_PREFIXES) or len(raw) > _MAX_KEY_LENGTH:
             raise InvalidApiKey
         digest = hashlib.sha256(raw.encode()).digest()
-        found = await self._look_up(f"key:{digest.hex()}", lambda: self._ask_for_key(digest))
+        found = await self._look_up(_name_of(digest), lambda: self._ask_for_key(digest))
         expired = isinstance(found, ApiKey) and 0 < found.expires_at <= time.time()
         if not isinstance(found, ApiKey) or expired or not found.client.is_active:
             raise InvalidApiKey
         return found
+
+    def knows_key(self, raw: str) -> bool:
+        """Whether a key was good when it was last looked up; asks nobody."""
+        if len(raw) > _MAX_KEY_LENGTH:
+            return False
+        return _name_of(hashlib.sha256(raw.encode()).digest()) in self._entries
 
     async def get(self, client_id: UUID) -> Client:
         """Return a client, active or not.
@@ -246,6 +252,10 @@ def _decode(message: clients_pb2.Client) -> Client:
         settings=json.loads(message.settings_json or "{}"),
         cell=message.cell,
     )
+
+
+def _name_of(key_digest: bytes) -> str:
+    return f"key:{key_digest.hex()}"
 
 
 def _client_id(value: ApiKey | Client) -> UUID:

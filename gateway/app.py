@@ -28,6 +28,7 @@ from gateway.config import GatewaySettings
 from gateway.contract import Contract
 from gateway.face import GatewayFace
 from gateway.forward import Forwarder
+from gateway.guesses import Guesses
 from gateway.limits import Limits
 from gateway.origins import Origins
 from gateway.own import own_handlers
@@ -85,9 +86,10 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
     limits = Limits(
         settings.limits(), RateLimiter(redis, settings.redis_key_prefix), settings.rate_limit_server_factor
     )
+    guesses = Guesses(settings.rate_limit_refused, settings.rate_limit_server_factor)
     admin_secret = settings.admin_api_key.get_secret_value() if settings.admin_key_enabled else None
     admin_key = AdminKey(admin_secret, limits, audit)
-    callers = Callers(directory, tokens, revocations, admin_key, origins, audit)
+    callers = Callers(directory, tokens, revocations, admin_key, origins, audit, guesses)
     addresses = ClientAddresses(settings.trusted_proxies, settings.forwarded_header)
     signing_keys = {name: keys.key(GATEWAY, name) for name in SERVICES}
     forwarder = Forwarder(upstreams.by_service, signing_keys)
@@ -101,7 +103,7 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             callers=callers,
             limits=limits,
             origins=origins,
-            preflight=Preflights(channels["orgs"], origins).judge,
+            preflight=Preflights(channels["orgs"], origins, guesses).judge,
             forwarder=forwarder,
             own=own_handlers(contract, probes, audit, decisions, expose_metrics=settings.exposes_metrics),
             security=security_headers(settings.base_url),

@@ -15,6 +15,7 @@ from contracts.clients import ApiKey, Client, ClientDirectory, InvalidApiKey
 from contracts.events import CredentialRefused
 from contracts.session import OriginNotAllowed
 from gateway.admin_key import AdminKey, InvalidAdminKey
+from gateway.guesses import Guess, Guesses
 from gateway.inbound import Inbound
 from gateway.origins import Origins, Verdict
 from gateway.refusals import AuditQueue
@@ -44,6 +45,7 @@ class Callers:
         admin_key: AdminKey,
         origins: Origins,
         audit: AuditQueue,
+        guesses: Guesses,
     ) -> None:
         """Take what the resolvers ask."""
         self._directory = directory
@@ -52,6 +54,7 @@ class Callers:
         self._admin_key = admin_key
         self._origins = origins
         self._audit = audit
+        self._guesses = guesses
         self._resolvers: dict[Access, Resolver] = {
             Access.PUBLIC: self._public,
             Access.API_KEY: self._api_key,
@@ -70,6 +73,7 @@ class Callers:
         Raises:
             Unauthenticated: the credential is missing or not good (`InvalidApiKey`, `InvalidToken`, …).
             Forbidden: a publishable key with an origin that its client does not allow.
+            RateLimited: the credential is not known, and its address gave too many bad ones.
             Unavailable: what is needed to know is away.
         """
         known.verdict = self._origins.judge(request.origin, None)
@@ -101,8 +105,28 @@ class Callers:
         if not token:
             raise InvalidToken(missing=token is None)
         self._revocations.require_synced()
-        claims = await self._tokens.verify(token, key.client)
+        claims = await self._verify(token, key, request.ip)
         return _with_user(self._context(Access.USER, request, known, key), claims)
+
+    async def _verify(self, token: str, key: ApiKey, ip: str) -> VerifiedClaims:
+        """Verify a token; a forged one counts as a guess under the key's client, as all its users' do.
+
+        One that has ended or was revoked is no guess: it was signed by us. A secret key's server passes on
+        what many people bring.
+        """
+        self._guesses.check(
+            Guess.TOKEN,
+            ip,
+            client_id=key.client.id,
+            of_server=key.kind is KeyKind.SECRET,
+            is_known=lambda: self._tokens.knows(token, key.client),
+        )
+        try:
+            return await self._tokens.verify(token, key.client)
+        except InvalidToken as error:
+            if error.code == InvalidToken.code:
+                self._guesses.count(Guess.TOKEN, ip, client_id=key.client.id)
+            raise
 
     async def _admin(self, request: Inbound, known: Known) -> CallerContext:
         presented = request.text(b"x-admin-key")
@@ -116,7 +140,12 @@ class Callers:
         raw = request.text(b"x-api-key")
         if raw is None:
             raise InvalidApiKey
-        key = await self._directory.resolve_key(raw)
+        self._guesses.check(Guess.KEY, request.ip, is_known=lambda: self._directory.knows_key(raw))
+        try:
+            key = await self._directory.resolve_key(raw)
+        except InvalidApiKey:
+            self._guesses.count(Guess.KEY, request.ip)
+            raise
         known.client = key.client
         known.verdict = self._origins.judge(request.origin, key.client)
         if key.kind is KeyKind.PUBLISHABLE and known.verdict is Verdict.REFUSED:

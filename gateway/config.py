@@ -106,6 +106,11 @@ class GatewaySettings(CookieSettings):
     rate_limit_public: RateLimit = Field(Limit(600, 60), description="Routes without a credential.")
     rate_limit_admin: RateLimit = Field(Limit(300, 60), description="Administration.")
     rate_limit_admin_key: RateLimit = Field(Limit(30, 60), description="Wrong admin keys, per address.")
+    rate_limit_refused: RateLimit = Field(
+        Limit(300, 60),
+        description="Refused keys, tokens and preflights, per address and process; over it only what is "
+        "known to be good passes, and over gRPC nothing.",
+    )
     rate_limit_decision: RateLimit = Field(Limit(6000, 60), description="Decisions for other proxies.")
     rate_limit_server_factor: int = Field(
         10, ge=1, le=1000, description="How much more a secret key's server may do, since it acts for many."

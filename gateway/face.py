@@ -40,8 +40,8 @@ _CLIENT_GONE: Final = 499
 OwnHandler = Callable[[Inbound, CallerContext | None, Scope, Receive, Answer], Awaitable[None]]
 """Answers one of the gateway's own operations."""
 
-PreflightCheck = Callable[[str], Awaitable[Verdict]]
-"""Judges the origin of a preflight, which never carries a key."""
+PreflightCheck = Callable[[str, str], Awaitable[Verdict]]
+"""Judges the origin of a preflight, which never carries a key, from an address."""
 
 
 class GatewayFace:
@@ -166,7 +166,7 @@ class GatewayFace:
         headers: RawHeaders = [(b"allow", route.allow.encode()), (b"cache-control", b"no-store")]
         origin = request.origin
         if origin is not None and b"access-control-request-method" in request.headers:
-            verdict = await self._preflight(origin)
+            verdict = await self._preflight(origin, request.ip)
             headers += self._origins.preflight_headers(verdict, origin, route.allow)
         await answer.begin(204, headers)
         await answer.body(b"")

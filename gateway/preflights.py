@@ -18,6 +18,7 @@ from chassis.errors import AppError
 from chassis.rpc import Channel
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import ClientServiceStub
+from gateway.guesses import Guess, Guesses
 from gateway.origins import Origins, Verdict
 
 log = structlog.get_logger()
@@ -28,30 +29,43 @@ _KEEP_SECONDS: Final = {True: 60.0, False: 5.0}
 
 
 class Preflights:
-    """Judges the origins of preflights; answers of `orgs` are kept for a minute, refusals for seconds."""
+    """Judges the origins of preflights; answers of `orgs` are kept for a minute, refusals for seconds.
 
-    def __init__(self, channel: Channel, origins: Origins) -> None:
+    An address that named too many origins that nobody lists is refused what would have to be asked; an origin
+    that is known, listed or not, is judged as ever.
+    """
+
+    def __init__(self, channel: Channel, origins: Origins, guesses: Guesses) -> None:
         """Take the way to `orgs`."""
         self._stub = ClientServiceStub(channel.for_stubs)
         self._origins = origins
+        self._guesses = guesses
         self._known: OrderedDict[str, tuple[bool, float]] = OrderedDict()
 
-    async def judge(self, origin: str) -> Verdict:
-        """Return what the origin may do; while `orgs` is away, what is known without it."""
+    async def judge(self, origin: str, ip: str) -> Verdict:
+        """Return what the origin may do; while `orgs` is away, what is known without it.
+
+        Raises:
+            RateLimited: the origin is not known, and the address named too many that nobody lists.
+        """
         verdict = self._origins.judge(origin, None)
         if verdict is Verdict.EXACT or not _ORIGIN.fullmatch(origin):
             return verdict
-        return Verdict.EXACT if await self._is_listed(origin) else verdict
+        return Verdict.EXACT if await self._is_listed(origin, ip) else verdict
 
-    async def _is_listed(self, origin: str) -> bool:
+    async def _is_listed(self, origin: str, ip: str) -> bool:
         known = self._known.get(origin)
         if known is not None and known[1] > time.monotonic():
             return known[0]
+        was_listed = known is not None and known[0]
+        self._guesses.check(Guess.ORIGIN, ip, is_known=lambda: was_listed)
         try:
             answer = await self._stub.AllowsOrigin(clients_pb2.AllowsOriginRequest(origin=origin))
         except AppError as error:
             log.warning("origin not judged", code=error.code)
-            return known is not None and known[0]
+            return was_listed
+        if not answer.allowed:
+            self._guesses.count(Guess.ORIGIN, ip)
         self._known[origin] = (answer.allowed, time.monotonic() + _KEEP_SECONDS[answer.allowed])
         self._known.move_to_end(origin)
         if len(self._known) > _MAX_ENTRIES:

@@ -100,16 +100,14 @@ class Tokens:
             InvalidToken: it is not good, or not this client's.
             Unavailable: the token service is needed for it and is away.
         """
-        # The client is part of the name: a verdict under one client says nothing under another.
-        by_secret = client.token_mode is TokenMode.HS256
-        name = client.id.bytes + (b"s" if by_secret else b"k") + token.encode("utf-8", "surrogateescape")
-        digest = hashlib.sha256(name).digest()
+        digest = _digest(token, client)
         entry = self._verified.get(digest)
         if entry is not None and (claims := self._still_good(digest, entry)) is not None:
             _HITS.inc()
             return claims
         self._raise_if_refused(digest)
         LOOKUPS.labels("miss").inc()
+        by_secret = client.token_mode is TokenMode.HS256
         try:
             entry = await (self._ask(token, client) if by_secret else self._check(token, client))
         except InvalidToken as error:
@@ -124,6 +122,10 @@ class Tokens:
             self._verified.popitem(last=False)
         REMEMBERED.set(len(self._verified))
         return entry.claims
+
+    def knows(self, token: str, client: Client) -> bool:
+        """Whether a token was good when it was last verified; verifies nothing."""
+        return _digest(token, client) in self._verified
 
     def _still_good(self, digest: bytes, entry: _Entry) -> VerifiedClaims | None:
         keys_hold = entry.keys is None or entry.keys.generation == entry.generation
@@ -195,6 +197,12 @@ class Tokens:
         self._refused[digest] = (code, self._now() + _REFUSED_SECONDS)
         if len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
+
+
+def _digest(token: str, client: Client) -> bytes:
+    # The client is part of it: a verdict under one client says nothing under another.
+    mode = b"s" if client.token_mode is TokenMode.HS256 else b"k"
+    return hashlib.sha256(client.id.bytes + mode + token.encode("utf-8", "surrogateescape")).digest()
 
 
 def _refusal(code: str) -> InvalidToken:

@@ -37,7 +37,7 @@ ENVIRONMENT = {
     "BCRYPT_COST": "10",
     **{
         f"RATE_LIMIT_{name}": _PLENTY
-        for name in ("DEFAULT", "LOGIN", "SIGNUP", "REFRESH", "SENSITIVE", "PUBLIC", "ADMIN")
+        for name in ("DEFAULT", "LOGIN", "SIGNUP", "REFRESH", "SENSITIVE", "PUBLIC", "ADMIN", "REFUSED")
     },
 }
 """Cheap hashes, and limits that no test reaches by its mere size; wrong admin keys stay limited."""
