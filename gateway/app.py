@@ -117,7 +117,9 @@ def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contr
             addresses=addresses,
             admin_key=admin_key,
             limits=limits,
+            guesses=guesses,
             timeout=settings.request_timeout.total_seconds(),
+            max_revocation_streams=settings.max_revocation_streams,
             share_port=workers.is_worker(),
             with_reflection=settings.environment is Environment.DEVELOPMENT,
         )

@@ -92,6 +92,12 @@ class GatewaySettings(CookieSettings):
     max_connections_per_service: int = Field(
         256, ge=1, le=10_000, description="Open HTTP connections to each service."
     )
+    max_revocation_streams: int = Field(
+        400,
+        ge=1,
+        le=10_000,
+        description="Public `WatchRevocations` streams of all tenants together, per process.",
+    )
     expose_metrics: bool | None = Field(
         None,
         description="Public `/metrics`; `false` leaves them to `GET /api/admin/metrics` and PROBE_PORT. "

@@ -45,7 +45,7 @@ class Limits:
     ) -> list[tuple[bytes, bytes]]:
         """Count a request of a caller and return the headers that tell what is left.
 
-        `of_server` says what a secret key says: many people stand behind this caller.
+        `of_server` says of a caller without a key what a secret key says: many people may stand behind it.
 
         Raises:
             RateLimited: over the limit.

@@ -4,12 +4,23 @@ The gateway reads no message. It names the caller (address, user agent, request 
 `x-admin-key`), limits by method, and passes deadline, answer and typed errors through. API keys and access
 tokens stand in the messages; the owner checks them. No other metadata of a client goes on, and RPC services
 that are not public do not exist here.
+
+So limits know the address alone. What could be guessed (`login`, `signup`, `sensitive`) has the limit of a
+person, for anybody may write a publishable key into a message: a server that acts for many people logs them
+in by HTTP with its secret key, or its operators raise the limit. Everything else has the limit of a server.
+
+An address whose keys were refused too often is refused before the owner is asked, its good keys too, since
+they are not seen here; it may have as many refusals as a server. Counted is the error `invalid_api_key`, and
+the answers of `TokenService` that say just that, known by their bytes. Not seen, and so not counted, is a bad
+access token that `TokenService` answers about: behind a good key, a server may ask about any.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -20,12 +31,14 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis import deadlines
 from chassis.context import Access, CallerContext, sign_context
-from chassis.errors import InvalidRequest
+from chassis.errors import AppError, InvalidRequest, Unavailable
 from chassis.rpc import CONTEXT, DURATION, HANDLED, Channel, RpcContext, abort_with
+from contracts.clients import InvalidApiKey
 from contracts.gen.auth.v1 import admin_pb2, auth_pb2, token_pb2
 from contracts.topology import PUBLIC_RPC_OWNERS
 from gateway.addresses import ClientAddresses
 from gateway.admin_key import AdminKey
+from gateway.guesses import Guess, Guesses
 from gateway.inbound import MAX_USER_AGENT, request_id
 from gateway.limits import UNLIMITED, Limits
 
@@ -42,8 +55,18 @@ _LIMITS: Final = {
     "/auth.v1.AuthService/Logout": "refresh",
     "/auth.v1.AuthService/ChangePassword": "sensitive",
 }
-# Validation is what services do on each of their own requests, and it guards nothing that could be guessed.
+# Validation is what services do on each of their own requests; of it only bad keys are counted.
 _SERVICE_LIMITS: Final = {"auth.v1.TokenService": UNLIMITED, "auth.v1.AdminService": "admin"}
+_GUESSABLE: Final = frozenset({"login", "signup", "sensitive"})
+
+_BAD_KEY = token_pb2.ValidateTokenResponse(error=InvalidApiKey.code)
+_BAD_KEY_ANSWERS: Final = {
+    "/auth.v1.TokenService/ValidateToken": _BAD_KEY.SerializeToString(),
+    "/auth.v1.TokenService/ValidateTokens": token_pb2.ValidateTokensResponse(
+        results=[_BAD_KEY]
+    ).SerializeToString(),
+}
+"""How the answer to a bad key begins, where it is an answer and no error."""
 
 
 class PublicRpc:
@@ -57,7 +80,9 @@ class PublicRpc:
         addresses: ClientAddresses,
         admin_key: AdminKey,
         limits: Limits,
+        guesses: Guesses,
         timeout: float,
+        max_revocation_streams: int,
         share_port: bool,
         with_reflection: bool,
     ) -> None:
@@ -73,7 +98,7 @@ class PublicRpc:
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        gate = _Gate(keys, addresses, admin_key, limits)
+        gate = _Gate(keys, addresses, admin_key, limits, guesses, max_revocation_streams)
         for name, owner in PUBLIC_RPC_OWNERS.items():
             handlers = _handlers(name, owner, channels[owner], gate, timeout)
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
@@ -102,18 +127,38 @@ class PublicRpc:
         await self._server.stop(grace)
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A call that may go on: from which address, and the metadata that the owner is told."""
+
+    ip: str
+    metadata: tuple[tuple[str, str], ...]
+
+
 class _Gate:
-    """Admits a call: names its caller, limits it, and gives the metadata that the owner is told."""
+    """Admits a call: names its caller, limits it, and gives the metadata that the owner is told.
+
+    Of what became of it, it counts bad keys.
+    """
 
     def __init__(
-        self, keys: Mapping[str, bytes], addresses: ClientAddresses, admin_key: AdminKey, limits: Limits
+        self,
+        keys: Mapping[str, bytes],
+        addresses: ClientAddresses,
+        admin_key: AdminKey,
+        limits: Limits,
+        guesses: Guesses,
+        max_streams: int,
     ) -> None:
         self._keys = keys
         self._addresses = addresses
         self._admin_key = admin_key
         self._limits = limits
+        self._guesses = guesses
+        self._max_streams = max_streams
+        self._streams = 0
 
-    async def admit(self, method: str, owner: str, context: RpcContext) -> tuple[tuple[str, str], ...]:
+    async def admit(self, method: str, owner: str, context: RpcContext) -> _Admitted:
         """Raises AppError for a call that may not go on."""
         sent: dict[str, str] = {}
         for name, value in context.invocation_metadata() or ():
@@ -130,11 +175,44 @@ class _Gate:
                 ip=caller.ip,
                 user_agent=caller.user_agent,
             )
+        else:
+            self._guesses.check(Guess.RPC, caller.ip, of_server=True)
         service = method[1:].rpartition("/")[0]
         name = _LIMITS.get(method) or _SERVICE_LIMITS.get(service, "default")
-        await self._limits.check(name, caller, of_server=True)
+        await self._limits.check(name, caller, of_server=name not in _GUESSABLE)
         signed = sign_context(caller, self._keys[owner], "RPC", method)
-        return ((CONTEXT, signed.decode()),)
+        return _Admitted(caller.ip, ((CONTEXT, signed.decode()),))
+
+    @contextlib.contextmanager
+    def counting_bad_keys(self, ip: str) -> Iterator[None]:
+        """Count an error that says that the key was bad."""
+        try:
+            yield
+        except AppError as error:
+            if error.code == InvalidApiKey.code:
+                self._guesses.count(Guess.RPC, ip)
+            raise
+
+    def judge_answer(self, method: str, answer: bytes, ip: str) -> None:
+        """Count an answer that says that the key was bad."""
+        bad = _BAD_KEY_ANSWERS.get(method)
+        if bad is not None and answer.startswith(bad):
+            self._guesses.count(Guess.RPC, ip)
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Hold one of the streams that this process may have; they are of all tenants.
+
+        Raises:
+            Unavailable: all are taken.
+        """
+        if self._streams >= self._max_streams:
+            raise Unavailable("Too many streams at once.")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     def _caller(self, sent: Mapping[str, str], peer: str) -> CallerContext:
         return CallerContext(
@@ -173,8 +251,10 @@ def _unary(
             left = context.time_remaining()
             seconds = timeout if left is None else min(left, timeout)
             deadlines.set_budget(seconds)
-            metadata = await gate.admit(name, owner, context)
-            answer: bytes = await call(request, timeout=seconds, metadata=metadata)
+            admitted = await gate.admit(name, owner, context)
+            with gate.counting_bad_keys(admitted.ip):
+                answer: bytes = await call(request, timeout=seconds, metadata=admitted.metadata)
+            gate.judge_answer(name, answer, admitted.ip)
         except Exception as error:
             await abort_with(error, name, context)
         else:
@@ -193,9 +273,10 @@ def _stream(
 
     async def passed(request: bytes, context: RpcContext) -> AsyncIterator[bytes]:
         try:
-            metadata = await gate.admit(name, owner, context)
-            async for answer in call(request, metadata=metadata):
-                yield answer
+            admitted = await gate.admit(name, owner, context)
+            with gate.streaming(), gate.counting_bad_keys(admitted.ip):
+                async for answer in call(request, metadata=admitted.metadata):
+                    yield answer
         except Exception as error:
             await abort_with(error, name, context)
         HANDLED.labels(name, "OK").inc()

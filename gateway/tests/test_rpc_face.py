@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import grpc
@@ -172,22 +174,112 @@ async def test_revocations_stream_through(gateway: RunningGateway, channel: Any,
     stream.cancel()
 
 
-async def test_login_is_limited_by_address(
+@contextlib.asynccontextmanager
+async def _limited(
+    system: System, urls: dict[str, str], tenant: Tenant, **changes: Any
+) -> AsyncIterator[tuple[RunningGateway, Any]]:
+    """A gateway with narrow limits, and a channel to it."""
+    async with (
+        running_gateway(system, urls, redis_key_prefix=f"{tenant.id}:", **changes) as gateway,
+        grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as made,
+    ):
+        yield gateway, cast("Any", made)
+
+
+async def test_what_could_be_guessed_has_no_servers_limit(
     system: System, service_urls: dict[str, str], tenant: Tenant
 ) -> None:
-    async with (
-        running_gateway(
-            system,
-            service_urls,
-            rate_limit_login=Limit(3, 3600),
-            rate_limit_server_factor=1,
-            redis_key_prefix=f"{tenant.id}:",
-        ) as gateway,
-        grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel,
-    ):
-        stub = AuthServiceStub(cast("Any", channel))
-        request = auth_pb2.LoginRequest(api_key=tenant.api_key, email="a@example.com", password="x")
-        refusals = [await _refusal(stub.Login(request)) for _ in range(4)]
+    """The key stands in the message: who calls may as well be a page with a publishable key."""
+    narrow = Limit(3, 3600)
+    limits = {f"rate_limit_{name}": narrow for name in ("login", "signup", "sensitive")}
+    async with _limited(system, service_urls, tenant, **limits) as (_, channel):
+        stub, key = AuthServiceStub(channel), tenant.publishable_key
+        calls: list[Callable[[], Any]] = [
+            lambda: stub.Login(auth_pb2.LoginRequest(api_key=key, email="a@example.com", password="x")),
+            lambda: stub.Signup(auth_pb2.SignupRequest(api_key=key, email="no address", password="x")),
+            lambda: stub.ChangePassword(auth_pb2.ChangePasswordRequest(api_key=key)),
+        ]
+        for call in calls:
+            refusals = [await _refusal(call()) for _ in range(4)]
+            assert grpc.StatusCode.RESOURCE_EXHAUSTED not in {code for code, _ in refusals[:3]}
+            assert refusals[3] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate_limited")
 
-    assert [code for code, _ in refusals[:3]] == [grpc.StatusCode.UNAUTHENTICATED] * 3
-    assert refusals[3] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate_limited")
+
+async def test_renewal_has_a_servers_limit(
+    system: System, service_urls: dict[str, str], tenant: Tenant
+) -> None:
+    async with _limited(
+        system, service_urls, tenant, rate_limit_refresh=Limit(2, 3600), rate_limit_server_factor=2
+    ) as (_, channel):
+        request = auth_pb2.RefreshRequest(api_key=tenant.api_key, refresh_token="rt_x")
+        codes = [(await _refusal(AuthServiceStub(channel).Refresh(request)))[0] for _ in range(5)]
+
+    assert codes == [grpc.StatusCode.UNAUTHENTICATED] * 4 + [grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+
+async def _validate(channel: Any, key: str) -> str:
+    request = token_pb2.ValidateTokenRequest(access_token="x", api_key=key)
+    return str((await TokenServiceStub(channel).ValidateToken(request)).error)
+
+
+async def _validate_many(channel: Any, key: str) -> str:
+    request = token_pb2.ValidateTokensRequest(access_tokens=["x", "y"], api_key=key)
+    return str((await TokenServiceStub(channel).ValidateTokens(request)).results[0].error)
+
+
+async def _watch(channel: Any, key: str) -> str:
+    stream = TokenServiceStub(channel).WatchRevocations(token_pb2.WatchRevocationsRequest(api_key=key))
+    return (await _refusal(stream.read()))[1]
+
+
+async def _profile(channel: Any, key: str) -> str:
+    request = auth_pb2.GetProfileRequest(api_key=key, access_token="x")
+    return (await _refusal(AuthServiceStub(channel).GetProfile(request)))[1]
+
+
+@pytest.mark.parametrize("ask", [_validate, _validate_many, _watch, _profile])
+async def test_guessed_keys_are_refused_without_asking(
+    system: System, service_urls: dict[str, str], tenant: Tenant, ask: Callable[[Any, str], Awaitable[str]]
+) -> None:
+    async with _limited(
+        system, service_urls, tenant, rate_limit_refused=Limit(2, 3600), rate_limit_server_factor=2
+    ) as (_, channel):
+        for _ in range(5):
+            assert await _validate(channel, tenant.api_key) == "invalid_token"
+        refused = [await ask(channel, "ask_" + secrets.token_hex(20)) for _ in range(4)]
+        assert refused == ["invalid_api_key"] * 4
+
+        stub = TokenServiceStub(channel)
+        call = stub.ValidateToken(token_pb2.ValidateTokenRequest(access_token="x", api_key="ask_x"))
+        assert await _refusal(call) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate_limited")
+        elsewhere = stub.ValidateToken(
+            token_pb2.ValidateTokenRequest(access_token="x", api_key=tenant.api_key),
+            metadata=(("x-forwarded-for", "203.0.113.51"),),
+        )
+        assert (await elsewhere).error == "invalid_token"
+
+
+async def test_revocation_streams_of_all_tenants_have_a_bound(
+    system: System, service_urls: dict[str, str], tenant: Tenant
+) -> None:
+    other = await system.tenant()
+    async with _limited(system, service_urls, tenant, max_revocation_streams=1) as (_, channel):
+
+        def watch(key: str) -> Any:
+            return TokenServiceStub(channel).WatchRevocations(token_pb2.WatchRevocationsRequest(api_key=key))
+
+        first = watch(tenant.api_key)
+        await first.read()
+        refused = await _refusal(watch(other.api_key).read())
+        assert refused == (grpc.StatusCode.UNAVAILABLE, "unavailable")
+
+        first.cancel()
+        async with asyncio.timeout(5):
+            while True:
+                second = watch(other.api_key)
+                try:
+                    await second.read()
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.02)
+        second.cancel()

@@ -59,6 +59,9 @@ class TokensRpc(TokenServiceServicer):
         """Judge up to a thousand tokens of one client."""
         if len(request.access_tokens) > MAX_BATCH:
             raise InvalidRequest(f"at most {MAX_BATCH} tokens in one call")
+        if not request.access_tokens:
+            # Nothing is asked, so that no look-up of a key goes without an answer that tells of it.
+            return token_pb2.ValidateTokensResponse()
         client = await self._validation.resolve_key(request.api_key)
         if client is None:
             refused = [_answer(Refusal.INVALID_API_KEY) for _ in request.access_tokens]
