@@ -72,6 +72,7 @@ class TokenServiceServicer:
 
     def WatchRevocations(self, request, context):
         """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news.
+        It needs a secret key: a publishable one is refused with PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class TokenServiceStub:
     ValidateTokens: _grpc.UnaryUnaryMultiCallable[_token_pb2.ValidateTokensRequest, _token_pb2.ValidateTokensResponse]
     """ValidateTokens checks up to 1000 tokens of one tenant in one call; results keep the order of the request."""
     WatchRevocations: _grpc.UnaryStreamMultiCallable[_token_pb2.WatchRevocationsRequest, _token_pb2.WatchRevocationsResponse]
-    """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news."""
+    """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news.
+    It needs a secret key: a publishable one is refused with PERMISSION_DENIED.
+    """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
@@ -50,7 +52,9 @@ class TokenServiceAsyncStub(TokenServiceStub):
     ValidateTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.ValidateTokensRequest, _token_pb2.ValidateTokensResponse]  # type: ignore[assignment]
     """ValidateTokens checks up to 1000 tokens of one tenant in one call; results keep the order of the request."""
     WatchRevocations: _aio.UnaryStreamMultiCallable[_token_pb2.WatchRevocationsRequest, _token_pb2.WatchRevocationsResponse]  # type: ignore[assignment]
-    """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news."""
+    """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news.
+    It needs a secret key: a publishable one is refused with PERMISSION_DENIED.
+    """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """TokenService tells whether an access token is good right now."""
@@ -77,6 +81,8 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.WatchRevocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_token_pb2.WatchRevocationsResponse], _abc.AsyncIterator[_token_pb2.WatchRevocationsResponse]]:
-        """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news."""
+        """WatchRevocations streams revocations of the key's tenant: first those still in force, then `synced`, then news.
+        It needs a secret key: a publishable one is refused with PERMISSION_DENIED.
+        """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
