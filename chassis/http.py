@@ -36,6 +36,7 @@ from chassis.events import AdminKeyUsed
 from chassis.models import AnswerModel, field_error
 from chassis.outbox import Outbox
 from chassis.problems import problem
+from chassis.whole_answers import write_answer
 
 log = structlog.get_logger()
 
@@ -259,7 +260,7 @@ class ServiceFace:
                 if shortcut is None:
                     await self._api(scope, receive, answer.send)
                 else:
-                    await self._cut_short(shortcut, scope, receive, answer.send)
+                    await self._cut_short(shortcut, scope, receive, answer)
         except AppError as error:
             await answer.refuse(error)
         except Exception:
@@ -272,14 +273,17 @@ class ServiceFace:
             REQUESTS.labels(scope["method"], route, answer.status).inc()
             DURATION.labels(scope["method"], route).observe(time.perf_counter() - started)
 
-    async def _cut_short(self, shortcut: Shortcut, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _cut_short(self, shortcut: Shortcut, scope: Scope, receive: Receive, answer: _Answer) -> None:
         scope["caller"].check_access(shortcut.access)
         scope["route"] = shortcut
         body: bytes | None = b""
         if shortcut.body_limit:
             body, receive = await _take(receive, shortcut.body_limit)
         response = None if body is None else await shortcut.answer(Request(scope), body)
-        await (response or self._api)(scope, receive, send)
+        if response is None:
+            await self._api(scope, receive, answer.send)
+        else:
+            await answer.whole(response)
 
     def _verify(self, scope: Scope, headers: dict[bytes, bytes]) -> CallerContext:
         target = scope["raw_path"].decode("latin-1")
@@ -307,11 +311,20 @@ class _Answer:
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
-            headers = message.setdefault("headers", [])
-            if not any(name == b"cache-control" for name, _ in headers):
-                headers.append((b"cache-control", b"no-store"))
-            headers.append((b"x-content-type-options", b"nosniff"))
+            _complete_headers(message.setdefault("headers", []))
         await self._send(message)
+
+    async def whole(self, response: Response) -> None:
+        """Send what is at hand as a whole."""
+        _complete_headers(response.raw_headers)
+        body = bytes(response.body)
+        if write_answer(self._send, response.status_code, response.raw_headers, body):
+            self._started = True
+            self.status = response.status_code
+            return
+        headers = response.raw_headers
+        await self.send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
 
     async def refuse(self, error: AppError) -> None:
         if self._started:
@@ -319,6 +332,15 @@ class _Answer:
         status, headers, body = problem(error, self.request_id)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _complete_headers(headers: list[tuple[bytes, bytes]]) -> None:
+    """Add what every answer has."""
+    names = {name for name, _ in headers}
+    if b"cache-control" not in names:
+        headers.append((b"cache-control", b"no-store"))
+    if b"x-content-type-options" not in names:
+        headers.append((b"x-content-type-options", b"nosniff"))
 
 
 def _bound(receive: Receive, limit: int) -> Receive:

@@ -8,6 +8,7 @@ from starlette.types import Message, Send
 
 from chassis.errors import AppError
 from chassis.problems import problem
+from chassis.whole_answers import write_answer
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -80,7 +81,15 @@ class Answer:
 
     async def whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Send a complete answer."""
-        await self.begin(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.complete(status, [*headers, (b"content-length", str(len(body)).encode())], body)
+
+    async def complete(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """Send a complete answer whose headers say the body's length, where the status has one."""
+        if write_answer(self._send, status, [*headers, *self.headers], body):
+            self.status = status
+            self.has_begun = True
+            return
+        await self.begin(status, headers)
         await self.body(body)
 
     async def send(self, message: Message) -> None:

@@ -148,8 +148,7 @@ async def _answer(response: UpstreamResponse, answer: Answer, owner: str, *, is_
     nominated = _nominated(response.headers)
     headers = [pair for pair in response.headers if is_forwarded(pair[0]) and pair[0] not in nominated]
     if response.content is not None or is_head:
-        await answer.begin(response.status, headers)
-        await answer.body(b"" if is_head else response.content or b"")
+        await answer.complete(response.status, headers, b"" if is_head else response.content or b"")
         return
     await answer.begin(response.status, headers)
     loop = asyncio.get_running_loop()
