@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from chassis.bus import STREAM, inbox_prefix
 from contracts.topology import GATEWAY, RELAYS, SERVICES
 
-CONSUMERS: dict[str, tuple[str, ...]] = {"audit": ("audit",), "token": ("token-new-clients",)}
+CONSUMERS: dict[str, tuple[str, ...]] = {
+    "audit": ("audit",),
+    "token": ("token-new-clients", "token-suspended-clients"),
+}
 """Service → the durable consumers it may create, read and acknowledge; no other service's."""
 
 ADMIN = "admin"

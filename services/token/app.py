@@ -15,6 +15,7 @@ from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
 from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.service import Revocations
+from services.token.revocations.suspensions import Suspensions
 from services.token.sessions.pruning import Pruning
 from services.token.sessions.refresh_tokens import Successors
 from services.token.sessions.routes import routes as session_routes
@@ -60,6 +61,14 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     new_clients = Consumer(
         bus, db, signing.on_clients_created, name="token-new-clients", subject="events.orgs.client_created"
     )
+    suspensions = Suspensions(db, service.clock, clients, revocations)
+    suspended_clients = Consumer(
+        bus,
+        db,
+        suspensions.on_clients_updated,
+        name="token-suspended-clients",
+        subject="events.orgs.client_updated",
+    )
 
     access_tokens = AccessTokens(settings.base_url, settings.jwt_access_ttl)
     sessions = SessionService(
@@ -98,6 +107,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         jobs={
             "revocation feed": feed.run,
             "new clients": new_clients.run,
+            "suspended clients": suspended_clients.run,
             "key housekeeping": signing.housekeeping,
             "revocation housekeeping": revocations.housekeeping,
             "session pruning": Pruning(db, service.clock).run,

@@ -58,6 +58,12 @@ class Revocations:
         before = now - timedelta(seconds=1)
         await store.insert(tx, [Revocation(client_id, RevocationKind.USER, user_id, before, expires_at)])
 
+    async def client(self, tx: Tx, client_id: UUID, not_after: datetime) -> None:
+        """Kill a client's tokens that were issued up to `not_after`, the whole of its second included."""
+        expires_at = not_after + self._access_ttl + _LEEWAY
+        found = Revocation(client_id, RevocationKind.CLIENT, str(client_id), not_after, expires_at)
+        await store.insert(tx, [found])
+
     async def key(self, tx: Tx, client_id: UUID, kid: str, now: datetime) -> None:
         """Kill every token that a key or secret has signed or will sign."""
         expires_at = now + self._access_ttl + _LEEWAY

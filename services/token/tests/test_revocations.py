@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from datetime import timedelta
 
 import asyncpg
+import nats
 import pytest
 
 from chassis.bus import Bus
@@ -162,6 +163,61 @@ async def test_watch_when_user_is_suspended_and_secret_rotated_then_named(
     await stream.until(KIND.KIND_KEY, header_of(opened.access_token)["kid"])
 
 
+async def set_status(system: System, tenant: Tenant, status: str) -> None:
+    """Suspend a client, or let it in again."""
+    path = f"/api/admin/clients/{tenant.id}"
+    answer = await system.call("orgs", "PATCH", path, caller=system.admin(), json={"status": status})
+    assert answer.status == 200
+
+
+async def test_watch_when_client_is_suspended_then_its_tokens_up_to_now_are_named(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    opened = await token.open(tenant)
+    stream = of(token, tenant)
+    await stream.until_synced()
+    await system.call(
+        "orgs", "PATCH", f"/api/admin/clients/{tenant.id}", caller=system.admin(), json={"name": "Other"}
+    )
+    await set_status(system, tenant, "suspended")
+    async with asyncio.timeout(10):
+        found = await stream.until(KIND.KIND_CLIENT, str(tenant.id))
+    assert found.not_after.seconds >= claims_of(opened.access_token)["iat"]
+    assert found.expires_at.seconds - found.not_after.seconds == 16 * 60
+    await set_status(system, tenant, "active")
+    assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
+    with system.clock.advanced(timedelta(seconds=2)):
+        renewed = (await token.refresh(tenant, opened.refresh_token)).json["access_token"]
+        assert (await token.validate(tenant, renewed)).valid
+    assert [revocation.kind for revocation in stream.seen] == [KIND.KIND_CLIENT]
+
+
+async def test_suspension_when_told_again_after_its_end_then_kills_nothing_newer(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    opened = await token.open(tenant)
+    await set_status(system, tenant, "suspended")
+    event = await system.event("client_updated", client_id=tenant.id)
+    await written(system, tenant, 1)
+    await set_status(system, tenant, "active")
+    with system.clock.advanced(timedelta(seconds=5)):
+        renewed = (await token.refresh(tenant, opened.refresh_token)).json["access_token"]
+        connection = await nats.connect(system.servers.nats_url("admin"))
+        await connection.jetstream().publish(event.subject, event.encode())
+        await connection.close()
+        await written(system, tenant, 2)
+        assert (await token.validate(tenant, renewed)).valid
+        assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
+
+
+async def written(system: System, tenant: Tenant, count: int) -> None:
+    """Wait until as many revocations of a client are stored."""
+    statement = "SELECT FROM revocations WHERE client_id = $1 AND kind = 'client'"
+    async with asyncio.timeout(10):
+        while len(await system.sql("token", statement, tenant.id)) < count:
+            await asyncio.sleep(0.02)
+
+
 async def test_watch_when_a_lower_number_is_committed_later_then_not_missed(
     system: System, token: Token, tenant: Tenant
 ) -> None:
@@ -226,16 +282,21 @@ async def test_validate_when_any_kind_of_revocation_names_the_token_then_revoked
     assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
 
 
+async def until_last(feed: RevocationFeed) -> None:
+    """Watch a feed until it has told what is in force."""
+    async for _, is_last in feed.watch(None):
+        if is_last:
+            return
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_feed_when_cancelled_in_any_turn_after_news_then_ended(system: System, turns: int) -> None:
     # In Python 3.11 `wait_for` swallows a cancellation that arrives just after what it waited for.
     async with system.db("token") as db:
         feed = RevocationFeed(db, Bus(system.servers.nats_url("token"), process="token"), system.clock)
         running = asyncio.create_task(feed.run())
-        async for _, is_last in feed.watch(None):
-            if is_last:
-                break
-        watching = asyncio.create_task(anext(feed.watch(None)))  # wakes the feed
+        await until_last(feed)
+        watching = asyncio.create_task(until_last(feed))  # wakes the feed
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()
