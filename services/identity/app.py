@@ -16,6 +16,7 @@ from services.identity.config import IdentitySettings
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.passwords.hasher import PasswordHasher
+from services.identity.passwords.inventory import SchemeInventory
 from services.identity.passwords.policy import PasswordPolicy, PolicyRules
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
@@ -61,7 +62,11 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         routes=[password_routes(passwords, RefreshCookie.of(settings)), profile_routes(profiles)],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
         callers=RPC_CALLERS,
-        jobs={"session duties": duties.run, "lockout purge": lockouts.purge},
+        jobs={
+            "session duties": duties.run,
+            "lockout purge": lockouts.purge,
+            "password schemes": SchemeInventory(db, hasher).run,
+        },
         resources=[hasher],
     )
 

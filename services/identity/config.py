@@ -22,7 +22,9 @@ class IdentitySettings(ServiceSettings, CookieSettings):
     orgs_grpc: str = Field("localhost:9090", description="gRPC address of orgs, comma separated for several.")
 
     password_hash: Literal["bcrypt", "argon2id"] = Field(
-        "bcrypt", description="Scheme of new hashes; older ones are replaced at login."
+        "bcrypt",
+        description="Scheme of new hashes; older ones are replaced at login, and until all are, a wrong "
+        "password costs both.",
     )
     bcrypt_cost: int = Field(12, ge=10, le=16, description="Two to this power rounds of bcrypt.")
     hash_workers: int = Field(

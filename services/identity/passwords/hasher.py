@@ -14,6 +14,7 @@ import sys
 import time
 import unicodedata
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from chassis import deadlines
 from chassis.errors import DeadlineExceeded
 from services.identity.errors import HashingInterrupted, Overloaded
-from services.identity.passwords.schemes import HashPolicy, scheme_of
+from services.identity.passwords.schemes import SCHEMES, HashPolicy, Scheme, scheme_of
 
 log = structlog.get_logger()
 
@@ -72,6 +73,8 @@ class PasswordHasher:
     def __init__(self, policy: HashPolicy, *, workers: int, queue: int, niceness: int) -> None:
         """Take the policy, the count of processes, how many may wait, and by how much they yield."""
         self.policy = policy
+        self.stored_schemes: Collection[Scheme] = SCHEMES
+        """The schemes that stored hashes have, as far as it is known; any, until somebody has looked."""
         self._workers = workers
         self._queue = queue
         self._niceness = niceness
@@ -125,11 +128,13 @@ class PasswordHasher:
             log.error("stored password hash not accepted", form=stored[:7])
             stored = None
         evaluated = stored or self.policy.decoy()
+        evening = self.policy.evening(self.stored_schemes)
         request = {
             "do": "verify",
             "password": encoded.decode(),
             "hash": evaluated,
-            "even_cost": self.policy.even_cost(),
+            "even_cost": evening.bcrypt_cost,
+            "even_argon2id": evening.argon2id,
         }
         answer = await self._submit(request, scheme_of(evaluated))
         return stored is not None and answer["matches"] is True

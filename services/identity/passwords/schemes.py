@@ -6,6 +6,7 @@ import base64
 import re
 import secrets
 import string
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,18 @@ _ARGON2_PASSES = 2
 _MOST_ARGON2_MEMORY_KIB = 256 * 1024
 _MOST_ARGON2_PASSES = 10
 _MOST_ARGON2_LANES = 8
+
+
+SCHEMES: tuple[Scheme, ...] = ("bcrypt", "argon2id")
+"""Every scheme that a stored hash may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evening:
+    """What every miss amounts to: a bcrypt of this cost (none for 0), and perhaps an Argon2id."""
+
+    bcrypt_cost: int
+    argon2id: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,15 @@ class HashPolicy:
             return True
         return int(match[1]) < _ARGON2_MEMORY_KIB or int(match[2]) < _ARGON2_PASSES
 
-    def even_cost(self) -> int:
-        """The bcrypt cost that every miss should amount to; 0 when bcrypt is not what is configured."""
-        return self.cost if self.scheme == "bcrypt" else 0
+    def evening(self, stored: Collection[Scheme]) -> Evening:
+        """Return what every miss should amount to while hashes of these schemes are stored.
+
+        Each scheme in use is paid for by every miss, whichever hash it missed and whether there was one: what
+        a move to another scheme has not reached yet must not tell by its time that an address has an account.
+        Only a hash that is costlier than this policy's, as after lowering BCRYPT_COST, still does.
+        """
+        used = {self.scheme, *stored}
+        return Evening(bcrypt_cost=self.cost if "bcrypt" in used else 0, argon2id="argon2id" in used)
 
     def decoy(self) -> str:
         """Return a well-formed hash of this policy that belongs to no password, to evaluate for nobody."""

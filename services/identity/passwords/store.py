@@ -9,7 +9,19 @@ import asyncpg
 
 from chassis.database import Tx
 from services.identity.passwords.models import Account, StoredPassword
+from services.identity.passwords.schemes import SCHEMES, Scheme
 from services.identity.users import store as users
+
+
+async def stored_schemes(tx: Tx) -> set[Scheme]:
+    """Return the schemes that any stored hash has; looks through the table for one that none has."""
+    row = await tx.fetchrow(
+        """
+        SELECT EXISTS (SELECT FROM passwords WHERE hash LIKE '$2%') AS bcrypt,
+               EXISTS (SELECT FROM passwords WHERE hash LIKE '$argon2id$%') AS argon2id
+        """
+    )
+    return {scheme for scheme in SCHEMES if row is not None and row[scheme]}
 
 
 async def insert(tx: Tx, user_id: UUID, password_hash: str, now: datetime) -> None:
