@@ -132,8 +132,8 @@ class UsedToken:
     """A presented refresh token that had been used before."""
 
     session_id: UUID
-    used_at: datetime
     seed: bytes
+    is_within_grace: bool
     successor_used: bool
 
 

@@ -219,11 +219,10 @@ class SessionService:
 
     async def _presented_again(self, tx: Tx, caller: CallerContext, token: str, now: datetime) -> _Presented:
         """Decide about a token that was not rotated: within the grace, reused, or nothing at all."""
-        used = await store.used_token(tx, refresh_tokens.hash_of(token), now)
+        used = await store.used_token(tx, refresh_tokens.hash_of(token), self._grace, now)
         if used is None:
             return _Presented("refused")
-        # By the machines' clocks: where replicas disagree by more than the grace, the grace is what suffers.
-        if now - used.used_at < self._grace and not used.successor_used:
+        if used.is_within_grace and not used.successor_used:
             session = await store.live_session(tx, used.session_id, now)
             return _Presented("repeated", session, self._successors.successor(token, used.seed))
         ended = await store.end_session(tx, used.session_id, EndReason.TOKEN_REUSED, now)

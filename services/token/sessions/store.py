@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -85,7 +85,7 @@ async def rotate(
               AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
             RETURNING s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
         ), used AS (
-            UPDATE refresh_tokens AS t SET used_at = $4, seed = $2, successor_hash = $3
+            UPDATE refresh_tokens AS t SET used_at = clock_timestamp(), seed = $2, successor_hash = $3
             FROM live WHERE t.token_hash = $1 AND t.used_at IS NULL
             RETURNING t.token_hash
         ), successor AS (
@@ -103,11 +103,15 @@ async def rotate(
     return _live(row)
 
 
-async def used_token(tx: Tx, token_hash: bytes, now: datetime) -> UsedToken | None:
-    """Return what is known of a used refresh token whose session still lives; None when there is no such."""
+async def used_token(tx: Tx, token_hash: bytes, grace: timedelta, now: datetime) -> UsedToken | None:
+    """Return what is known of a used refresh token whose session still lives; None when there is no such.
+
+    The grace goes by the database's clock alone: those of the processes may differ by more than it lasts.
+    """
     row = await tx.fetchrow(
         """
-        SELECT t.session_id, t.used_at, t.seed, coalesce(n.used_at IS NOT NULL, true) AS successor_used
+        SELECT t.session_id, t.seed, clock_timestamp() - t.used_at < $3::interval AS is_within_grace,
+               coalesce(n.used_at IS NOT NULL, true) AS successor_used
         FROM refresh_tokens AS t
         JOIN sessions AS s ON s.id = t.session_id
         LEFT JOIN refresh_tokens AS n ON n.token_hash = t.successor_hash
@@ -116,10 +120,11 @@ async def used_token(tx: Tx, token_hash: bytes, now: datetime) -> UsedToken | No
         """,
         token_hash,
         now,
+        grace,
     )
     if row is None:
         return None
-    return UsedToken(row["session_id"], row["used_at"], row["seed"], row["successor_used"])
+    return UsedToken(row["session_id"], row["seed"], row["is_within_grace"], row["successor_used"])
 
 
 async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession | None:
