@@ -2,8 +2,8 @@
 
     python -m benchmarks [--quick] [--only jwks,me] [--seconds 10] [--publish]
 
-Prints as it goes and writes everything to `benchmarks/results/<time>.json`; `--publish` also brings
-`docs/performance.md` and `docs/performance.svg` up to date.
+Prints as it goes and, unless it is quick, writes everything to `benchmarks/results/<time>.json`; `--publish`
+also brings `docs/performance.md` and `docs/performance.svg` up to date.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(JOURNEYS), help=f"of {', '.join(JOURNEYS)}")
     parser.add_argument("--seconds", type=float, default=10.0, help="of load for each journey")
-    parser.add_argument("--quick", action="store_true", help="a second each: to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a second each, nothing written")
     parser.add_argument("--publish", action="store_true", help="write docs/performance.md and .svg")
     arguments = parser.parse_args()
     names = arguments.only.split(",")
@@ -65,7 +65,8 @@ def main() -> int:
         "raw": bench.raw,
         "results": [dataclasses.asdict(result) for result in results],
     }
-    _write(document)
+    if not arguments.quick:
+        _write(document)
     if arguments.publish:
         publish.publish(document, results)
     return 0

@@ -76,15 +76,16 @@ async def _feed(feed: Feed) -> list[float]:
     outbox = Outbox(db, Bus("nats://nowhere", process="bench"), clock, service="token")
     user, session, client_id = new_id(), new_id(), UUID(feed.client_id)
     times = [0.0] * feed.count
-    numbers = iter(range(feed.count))
+    turns, numbers = iter(range(feed.count)), iter(range(feed.count))
     loop = asyncio.get_running_loop()
     started = loop.time()
 
     async def worker() -> None:
-        for number in numbers:
-            if feed.rate and (early := started + number / feed.rate - loop.time()) > 0:
+        for turn in turns:
+            if feed.rate and (early := started + turn / feed.rate - loop.time()) > 0:
                 await asyncio.sleep(early)
-            now = clock.now()
+            # Numbered as they happen: timers that are due together fire in any order.
+            number, now = next(numbers), clock.now()
             caller = CallerContext(
                 access=Access.API_KEY, request_id=f"{feed.run}/{number}", ip="192.0.2.1", client_id=client_id
             )
