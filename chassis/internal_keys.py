@@ -7,7 +7,6 @@ broken service can speak in its own name and in nobody else's.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import time
 from collections.abc import Iterable
@@ -90,4 +89,4 @@ class InternalKeys:
 
 
 def _mac(key: bytes, stamp: str, method: str) -> str:
-    return hmac.new(key, f"{stamp}\n{method}".encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key, f"{stamp}\n{method}".encode(), "sha256").hex()

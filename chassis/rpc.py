@@ -8,7 +8,7 @@ and detail.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -76,7 +76,7 @@ class RpcService:
 
     name: str
     servicer: Any
-    add: Callable[[Any, grpc.aio.Server], None]
+    add: Callable[[Any, Any], None]
 
 
 def forwarded_caller() -> CallerContext:
@@ -129,13 +129,11 @@ class RpcServer:
             ("grpc.max_connection_age_ms", 10 * 60_000),
             ("grpc.max_connection_age_grace_ms", 60_000),
         ]
-        guard = _Guard(
-            process, keys, callers, by_certificate=tls is not None, with_reflection=with_reflection
-        )
-        self._server = grpc.aio.server(interceptors=[guard], options=options)
+        guard = _Guard(process, keys, callers, by_certificate=tls is not None)
+        self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         for service in services:
-            service.add(service.servicer, self._server)
+            service.add(service.servicer, _Guarding(self._server, guard))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if with_reflection:
             names = [*(service.name for service in services), *_OPEN_SERVICES, _REFLECTION]
@@ -166,7 +164,7 @@ class RpcServer:
         await self._server.stop(grace)
 
 
-class _Guard(grpc.aio.ServerInterceptor):
+class _Guard:
     """Names the caller, checks that it may call, sets the deadline, and turns errors into statuses."""
 
     def __init__(
@@ -176,59 +174,50 @@ class _Guard(grpc.aio.ServerInterceptor):
         callers: Mapping[str, frozenset[str]],
         *,
         by_certificate: bool,
-        with_reflection: bool,
     ) -> None:
         self._process = process
         self._keys = keys
         self._callers = callers
         self._by_certificate = by_certificate
-        self._open = (*_OPEN_SERVICES, _REFLECTION) if with_reflection else _OPEN_SERVICES
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap the handler of a known method."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
+    def wrap(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return the guarded handler of `method`; made once, where an interceptor makes it for each call."""
         service = method[1:].rpartition("/")[0]
-        if handler is None or service in self._open:
-            return handler
-        metadata = {str(key): value for key, value in handler_call_details.invocation_metadata or ()}
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, method, service, metadata),
+                self._unary(handler.unary_unary, method, service),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_stream_rpc_method_handler(
-            self._stream(handler.unary_stream, method, service, metadata),
+            self._stream(handler.unary_stream, method, service),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
-    def _unary(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
+    def _unary(self, behaviour: Any, method: str, service: str) -> Any:
+        handled, duration = HANDLED.labels(method, "OK"), DURATION.labels(method)
+
         async def guarded(request: Any, context: RpcContext) -> Any:
             started = time.perf_counter()
             try:
-                self._enter(context, method, service, metadata)
+                metadata = self._enter(context, method, service)
                 with telemetry.server_span(method, metadata):
                     answer = await behaviour(request, context)
             except Exception as error:
                 await abort_with(error, method, context)
             else:
-                HANDLED.labels(method, "OK").inc()
+                handled.inc()
                 return answer
             finally:
-                DURATION.labels(method).observe(time.perf_counter() - started)
+                duration.observe(time.perf_counter() - started)
 
         return guarded
 
-    def _stream(self, behaviour: Any, method: str, service: str, metadata: dict[str, Any]) -> Any:
+    def _stream(self, behaviour: Any, method: str, service: str) -> Any:
         async def guarded(request: Any, context: RpcContext) -> AsyncIterator[Any]:
             try:
-                self._enter(context, method, service, metadata)
+                self._enter(context, method, service)
                 async for answer in behaviour(request, context):
                     yield answer
             except Exception as error:
@@ -238,7 +227,8 @@ class _Guard(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _enter(self, context: RpcContext, method: str, service: str, metadata: dict[str, Any]) -> None:
+    def _enter(self, context: RpcContext, method: str, service: str) -> dict[str, Any]:
+        metadata: dict[str, Any] = {str(key): value for key, value in context.invocation_metadata() or ()}
         caller = self._certified(context) if self._by_certificate else self._proven(method, metadata)
         if caller not in self._callers.get(service, frozenset()):
             log.warning("rpc caller refused", caller=caller, method=method)
@@ -247,6 +237,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         if left is not None:
             deadlines.set_budget(left)
         _context.set(self._forwarded(caller, method, metadata))
+        return metadata
 
     def _certified(self, context: RpcContext) -> str:
         names = list(context.auth_context().get("x509_common_name", ()))
@@ -269,6 +260,24 @@ class _Guard(grpc.aio.ServerInterceptor):
             return verify_context(str(header).encode(), self._keys.key(caller, self._process), "RPC", method)
         except (ContextRejected, BadCallerProof):
             raise Unauthenticated("The caller is not proven.") from None
+
+
+class _Guarding:
+    """The part of a server that the generated functions use; what they add is added guarded."""
+
+    def __init__(self, server: grpc.aio.Server, guard: _Guard) -> None:
+        self._server = server
+        self._guard = guard
+
+    def add_generic_rpc_handlers(self, _handlers: Any) -> None:
+        """Nothing: the same methods are added by name, and without that they would not exist at all."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Add the methods of a service."""
+        guarded = {
+            name: self._guard.wrap(handler, f"/{service}/{name}") for name, handler in handlers.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
 
 
 async def abort_with(error: Exception, method: str, context: RpcContext) -> NoReturn:
