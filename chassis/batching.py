@@ -14,17 +14,22 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects items while the previous batch is under way, then does them together.
 
-    Used for group commit (many appended rows, one COMMIT) and for coalesced reads. There is no timer: an item
-    alone is done at once, and the busier it gets the larger the batches. `work` gets the items in order of
-    arrival and returns one result for each; its error reaches every caller of that batch.
+    Used for group commit (many appended rows, one COMMIT) and for coalesced reads. An item alone is done at
+    once, and the busier it gets the larger the batches. `work` gets the items in order of arrival and returns
+    one result for each; its error reaches every caller of that batch.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, max_batch: int = 500
+        self,
+        work: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        max_batch: int = 500,
+        pause: float = 0.0,
     ) -> None:
-        """Take the work; `max_batch` bounds one round."""
+        """Take the work; `max_batch` bounds a round, and `pause` seconds lie between two while items wait."""
         self._work = work
         self._max_batch = max_batch
+        self._pause = pause
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -50,3 +55,5 @@ class Batcher(Generic[T, R]):
                 for (_, future), result in zip(batch, results, strict=True):
                     if not future.done():
                         future.set_result(result)
+            if self._waiting and self._pause:
+                await asyncio.sleep(self._pause)

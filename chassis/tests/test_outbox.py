@@ -229,3 +229,27 @@ async def test_relay_when_one_event_cannot_be_published_then_other_tenants_event
 def test_event_when_nested_without_end_then_unreadable_and_not_a_crash() -> None:
     with pytest.raises(ValueError, match="not an event"):
         Event.decode(b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+async def test_batcher_when_it_pauses_then_what_came_meanwhile_goes_together_and_one_alone_at_once() -> None:
+    batches: list[list[int]] = []
+    release = asyncio.Event()
+
+    async def work(items: Sequence[int]) -> Sequence[int]:
+        batches.append(list(items))
+        await release.wait()
+        return list(items)
+
+    batcher = Batcher(work, pause=0.2)
+    first = asyncio.create_task(batcher.submit(1))
+    while not batches:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(batcher.submit(2))
+    await asyncio.sleep(0)
+    release.set()
+    assert await first == 1
+    third = asyncio.create_task(batcher.submit(3))
+    assert [await second, await third] == [2, 3]
+    assert batches == [[1], [2, 3]]
+    alone = Batcher(work, pause=3600.0)
+    assert await alone.submit(4) == 4
