@@ -32,6 +32,7 @@ _NEEDS = {
     "me": {"select"},
     "sessions": {"select"},
     "refresh": {"insert", "RS256", "ES256"},
+    "validate": {"grpc"},
     "audit": {"publish"},
 }
 
@@ -83,6 +84,7 @@ def _calibrate(bench: Bench, needed: set[str]) -> None:
         "RS256": lambda: calibration.sign_rate("RS256", seconds),
         "ES256": lambda: calibration.sign_rate("ES256", seconds),
         "asgi": lambda: calibration.asgi_rate(seconds),
+        "grpc": lambda: calibration.grpc_rate(seconds),
         "select": lambda: database["select"],
         "insert": lambda: database["insert"],
         "publish": lambda: asyncio.run(calibration.publish_rate(servers.nats_url(), seconds)),

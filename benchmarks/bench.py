@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from benchmarks.results import Measure, Result
 from benchmarks.stack import Stack
 
 _WARM_UP_SECONDS = 2.0
+_SETTLE_SECONDS = 30.0
+_LOOK_SECONDS = 0.5
+_RESTING_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -34,6 +38,15 @@ class Bench:
         meter = CpuMeter(self.stack.system)
         driven = drive_once(self.seconds)
         return driven, meter.stop(driven.requests)
+
+    def settle(self) -> None:
+        """Wait until the system rests: logins that nobody waits for any more are hashed to their end."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        used = _RESTING_SECONDS
+        while used >= _RESTING_SECONDS and time.monotonic() < deadline:
+            meter = CpuMeter(self.stack.system)
+            time.sleep(_LOOK_SECONDS)
+            used = sum(meter.stop(1).per_request.values()) / 1e6
 
     def result(
         self,

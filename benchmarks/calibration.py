@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from nats.aio.client import Client
 
-from benchmarks import load
+from benchmarks import grpc_client, load
 
 IN_FLIGHT = 32
 _PASSWORD = b"violet-harbour-27"
@@ -92,6 +92,25 @@ def asgi_rate(seconds: float) -> float:
     finally:
         server.terminate()
         server.wait()
+
+
+def grpc_rate(seconds: float) -> float:
+    """Calls a second of a bare grpc.aio server in one process, called as `ValidateToken` is."""
+    server = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_grpc"], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    try:
+        calls = grpc_client.Calls(
+            address=f"127.0.0.1:{int(server.stdout.readline())}",
+            api_key="ask_bench",
+            tokens=["x" * 700],
+            batch=1,
+            concurrency=IN_FLIGHT,
+            seconds=seconds,
+        )
+        return grpc_client.call(calls).rate
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 def _await_port(port: int) -> None:

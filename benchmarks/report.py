@@ -12,6 +12,7 @@ _RAW_TITLES = {
     "RS256": ("RS256 signature, one core", "/s"),
     "ES256": ("ES256 signature, one core", "/s"),
     "asgi": ("bare ASGI on uvicorn, one process", "requests/s"),
+    "grpc": ("bare grpc.aio, one process", "calls/s"),
     "select": ("asyncpg select by key, 10 connections", "/s"),
     "insert": ("asyncpg insert and commit, 10 connections", "/s"),
     "publish": ("JetStream publish with acknowledgement, 64 in flight", "/s"),
