@@ -42,7 +42,7 @@ def me(bench: Bench) -> list[Result]:
     measures = (
         Measure("/me", driven.rate, Unit.PER_SECOND, 1000, 3000),
         Measure(
-            "gateway's own cost, authenticated and forwarded",
+            "gateway's own cost of a forwarded /me",
             use.per_request.get("gateway", 0.0),
             Unit.MICROSECONDS,
             200,

@@ -8,9 +8,9 @@ from html import escape
 
 from benchmarks.results import Measure, Result
 
-_WIDTH = 900
+_WIDTH = 920
 _LEFT = 330
-_RIGHT = 150
+_RIGHT = 170
 _PLOT = _WIDTH - _LEFT - _RIGHT
 _ROW = 26
 _BAR = 14
@@ -90,7 +90,7 @@ def _costs(results: Sequence[Result], top: float) -> Iterator[str]:
     for kind, colour in _COLOURS.items():
         yield f'<rect x="{x}" y="{top + 10}" width="11" height="11" rx="2" fill="{colour}"/>'
         yield _text(x + 15, top + 20, kind, fill=_FAINT)
-        x += 26 + 7 * len(kind)
+        x += 28 + 7.3 * len(kind)
     most = max((sum(result.cpu.values()) for result in results), default=1.0)
     for row, result in enumerate(results):
         y = top + 42 + _ROW * row

@@ -51,7 +51,7 @@ class Measure:
             case Unit.SHARE:
                 return f"{value * 100:.0f} %"
             case Unit.TIMES:
-                return f"{value:.1f} times"
+                return f"{value:.1f} ×"
             case Unit.SECONDS:
                 return f"{value:.2f} s"
             case _:
