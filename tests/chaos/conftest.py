@@ -40,7 +40,7 @@ async def stack(shaken: Stack) -> AsyncIterator[Stack]:
 
 
 async def serves(stack: Stack) -> bool:
-    """Whether clients and users can be made at both gateways: all have found each other again."""
+    """Whether clients and users can be made, and tokens judged, at both gateways: all have met again."""
     for gateway in (0, 1):
         body = {"name": "Healed"}
         made = await stack.call("POST", "/api/admin/clients", stack.admin, gateway=gateway, json=body)
@@ -52,6 +52,11 @@ async def serves(stack: Stack) -> bool:
             user["email"] = f"healed-{other}@example.org"
             answer = await stack.call("POST", "/api/auth/signup", gateway=other, json=user, headers=key)
             if answer.status_code != 201:
+                return False
+            # The keys of a new client: a gateway that has not found `token` again answers 503.
+            bearer = {**key, "authorization": f"Bearer {answer.json()['access_token']}"}
+            me = await stack.call("GET", "/api/auth/me", gateway=other, headers=bearer)
+            if me.status_code != 200:
                 return False
     return True
 
