@@ -63,9 +63,22 @@ class Outbox:
         client_id: UUID | None = None,
     ) -> None:
         """Record the event in the caller's transaction; see `events.envelope` for `actor` and `client_id`."""
-        wrapped = self._envelope(event, caller, actor, client_id)
+        await self.emit_all(tx, [self.wrap(event, caller, actor=actor, client_id=client_id)])
+
+    async def emit_all(self, tx: Tx, wrapped: Sequence[Event]) -> None:
+        """Record several events in the caller's transaction, by one statement."""
+        if not wrapped:
+            return
+        shards, ids, subjects, payloads = zip(*map(_row, wrapped), strict=True)
         await tx.execute(
-            "INSERT INTO outbox (shard, event_id, subject, payload) VALUES ($1, $2, $3, $4)", *_row(wrapped)
+            """
+            INSERT INTO outbox (shard, event_id, subject, payload)
+            SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[])
+            """,
+            shards,
+            ids,
+            subjects,
+            payloads,
         )
         tx.after_commit(self._wake.set)
 
@@ -78,7 +91,7 @@ class Outbox:
         client_id: UUID | None = None,
     ) -> None:
         """Record an event that belongs to no other row; durable on return, at a share of one commit."""
-        await self.append_envelope(self._envelope(event, caller, actor, client_id))
+        await self.append_envelope(self.wrap(event, caller, actor=actor, client_id=client_id))
 
     async def append_envelope(self, event: Event) -> None:
         """Record an event that is wrapped already, as one that another process handed over."""
@@ -107,28 +120,23 @@ class Outbox:
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._wake.wait()
 
-    def _envelope(
-        self, event: DomainEvent, caller: CallerContext | None, actor: Actor | None, client_id: UUID | None
+    def wrap(
+        self,
+        event: DomainEvent,
+        caller: CallerContext | None,
+        *,
+        actor: Actor | None = None,
+        client_id: UUID | None = None,
     ) -> Event:
+        """Put an event of this service, happening now, into its envelope."""
         now = self._clock.now()
         return envelope(
             event, service=self._service, now=now, caller=caller, actor=actor, client_id=client_id
         )
 
     async def _append_all(self, events: Sequence[Event]) -> Sequence[None]:
-        shards, ids, subjects, payloads = zip(*map(_row, events), strict=True)
         async with self._db.append() as tx:
-            await tx.execute(
-                """
-                INSERT INTO outbox (shard, event_id, subject, payload)
-                SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[])
-                """,
-                shards,
-                ids,
-                subjects,
-                payloads,
-            )
-            tx.after_commit(self._wake.set)
+            await self.emit_all(tx, events)
         return [None] * len(events)
 
     async def _relay_once(self) -> bool:

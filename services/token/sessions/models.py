@@ -128,6 +128,15 @@ class LiveSession:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenUse:
+    """A refresh token that is to be used, and what it leaves behind."""
+
+    token_hash: bytes
+    seed: bytes
+    successor_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class UsedToken:
     """A presented refresh token that had been used before."""
 

@@ -23,7 +23,8 @@ from services.token.config import TokenSettings
 from services.token.errors import InvalidRefreshToken, SessionNotFound, SessionRefused
 from services.token.revocations.service import Revocations
 from services.token.sessions import refresh_tokens, store
-from services.token.sessions.models import EndedSession, EndReason, LiveSession, NewSession, Session
+from services.token.sessions.models import EndedSession, EndReason, LiveSession, NewSession, Session, TokenUse
+from services.token.sessions.rotation import Rotation, Rotations
 from services.token.signing.access_tokens import AccessTokens, Subject
 from services.token.signing.algorithms import Signer
 from services.token.signing.keyring import Keyring
@@ -73,6 +74,7 @@ class SessionService:
         )
         self._absolute_ttl = settings.session_absolute_ttl
         self._grace = settings.refresh_reuse_grace
+        self._rotations = Rotations(db, outbox, clock, self._refresh_ttl)
 
     async def open(
         self, caller: CallerContext, user: users_pb2.User, amr: Sequence[str], acr: str
@@ -120,20 +122,12 @@ class SessionService:
         now = self._clock.now()
         seed = self._successors.new_seed()
         successor = self._successors.successor(token, seed)
-        async with self._db.tenant(client.id) as tx:
-            session = await store.rotate(
-                tx,
-                refresh_tokens.hash_of(token),
-                seed,
-                refresh_tokens.hash_of(successor),
-                now,
-                now + self._refresh_ttl,
-            )
-            if session is not None:
-                presented = _Presented("rotated", session, successor)
-                event = events.SessionRefreshed(target_id=session.id, user_id=str(session.user_id))
-                await self._outbox.emit(tx, event, caller, actor=_user(session.user_id))
-            else:
+        use = TokenUse(refresh_tokens.hash_of(token), seed, refresh_tokens.hash_of(successor))
+        session = await self._rotations.rotate(client.id, Rotation(use, caller))
+        if session is not None:
+            presented = _Presented("rotated", session, successor)
+        else:
+            async with self._db.tenant(client.id) as tx:
                 presented = await self._presented_again(tx, caller, token, now)
         REFRESHES.labels(presented.outcome).inc()
         if presented.outcome == "reused":

@@ -10,7 +10,7 @@ import asyncpg
 
 from chassis.database import Tx
 from contracts.gen.internal.identity.v1 import users_pb2
-from services.token.sessions.models import EndedSession, LiveSession, NewSession, Session, UsedToken
+from services.token.sessions.models import EndedSession, LiveSession, NewSession, Session, TokenUse, UsedToken
 
 ACTIVE = "active"
 """The only status of a user that may have sessions."""
@@ -64,43 +64,52 @@ async def open_session(
 
 
 async def rotate(
-    tx: Tx, token_hash: bytes, seed: bytes, successor_hash: bytes, now: datetime, expires_at: datetime
-) -> LiveSession | None:
-    """Use an unused refresh token: its successor takes its place, and its session is prolonged.
+    tx: Tx, uses: Sequence[TokenUse], now: datetime, expires_at: datetime
+) -> dict[bytes, LiveSession]:
+    """Use unused refresh tokens: each one's successor takes its place, and its session is prolonged.
 
-    None when it opens nothing; then nothing has changed but, for the loser of a race, the time of last use.
-    Of any number of transactions that present one token at once, exactly one gets the session: the token's
-    row is the arbiter, because an UPDATE that waited for another looks again whether `used_at` is still
-    null.
+    Returns the sessions by token hash; a token that opens nothing is missing, and nothing of it has changed
+    but, for the loser of a race, the time of last use. Of any number of transactions that present one token
+    at once, exactly one gets the session: the token's row is the arbiter, because an UPDATE that waited for
+    another looks again whether `used_at` is still null. No token may be named twice.
     """
-    row = await tx.fetchrow(
+    rows = await tx.fetch(
         """
         WITH presented AS (
-            SELECT session_id FROM refresh_tokens
-            WHERE token_hash = $1 AND client_id = current_client() AND used_at IS NULL AND expires_at > $4
+            SELECT use.*, t.session_id
+            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS use(token_hash, seed, successor_hash)
+            JOIN refresh_tokens AS t ON t.token_hash = use.token_hash
+            WHERE t.client_id = current_client() AND t.used_at IS NULL AND t.expires_at > $4
+        ), locked AS (
+            -- In one order, so that two of these never wait for each other.
+            SELECT s.id FROM sessions AS s WHERE s.id IN (SELECT session_id FROM presented)
+            ORDER BY s.id FOR UPDATE
         ), live AS (
             UPDATE sessions AS s SET last_used_at = $4, expires_at = least(s.absolute_expires_at, $5)
-            FROM presented AS p, users AS u
-            WHERE s.id = p.session_id AND s.ended_at IS NULL AND s.expires_at > $4
+            FROM locked AS l, presented AS p, users AS u
+            WHERE s.id = l.id AND s.id = p.session_id AND s.ended_at IS NULL AND s.expires_at > $4
               AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
-            RETURNING s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
+            RETURNING p.token_hash, p.seed, p.successor_hash,
+                      s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
         ), used AS (
-            UPDATE refresh_tokens AS t SET used_at = clock_timestamp(), seed = $2, successor_hash = $3
-            FROM live WHERE t.token_hash = $1 AND t.used_at IS NULL
+            UPDATE refresh_tokens AS t
+            SET used_at = clock_timestamp(), seed = live.seed, successor_hash = live.successor_hash
+            FROM live WHERE t.token_hash = live.token_hash AND t.used_at IS NULL
             RETURNING t.token_hash
         ), successor AS (
             INSERT INTO refresh_tokens (token_hash, client_id, session_id, created_at, expires_at)
-            SELECT $3, current_client(), live.id, $4, live.expires_at FROM live, used
+            SELECT live.successor_hash, current_client(), live.id, $4, live.expires_at
+            FROM live JOIN used ON used.token_hash = live.token_hash
         )
-        SELECT live.* FROM live, used
+        SELECT live.* FROM live JOIN used ON used.token_hash = live.token_hash
         """,
-        token_hash,
-        seed,
-        successor_hash,
+        [use.token_hash for use in uses],
+        [use.seed for use in uses],
+        [use.successor_hash for use in uses],
         now,
         expires_at,
     )
-    return _live(row)
+    return {row["token_hash"]: _live(row) for row in rows}
 
 
 async def used_token(tx: Tx, token_hash: bytes, grace: timedelta, now: datetime) -> UsedToken | None:
@@ -139,7 +148,7 @@ async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession |
         session_id,
         now,
     )
-    return _live(row)
+    return _live(row) if row else None
 
 
 async def session_of_token(tx: Tx, token_hash: bytes) -> UUID | None:
@@ -257,9 +266,7 @@ async def _delete(tx: Tx, over: Sequence[UUID], going_on: Sequence[UUID], now: d
         )
 
 
-def _live(row: asyncpg.Record | None) -> LiveSession | None:
-    if row is None:
-        return None
+def _live(row: asyncpg.Record) -> LiveSession:
     return LiveSession(
         id=row["id"],
         user_id=row["user_id"],

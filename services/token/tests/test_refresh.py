@@ -198,6 +198,26 @@ async def test_refresh_when_fifty_at_once_over_two_processes_then_one_lineage(
     assert (await token.refresh(tenant, answers[0].json["refresh_token"])).status == 200
 
 
+async def test_refresh_when_many_sessions_at_once_then_each_gets_its_own_and_bad_tokens_harm_nobody(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    users = [user_of(tenant) for _ in range(12)]
+    opened = [await token.open(tenant, user) for user in users]
+    good = [token.refresh(tenant, one.refresh_token, process=n % 2) for n, one in enumerate(opened)]
+    bad = [token.refresh(tenant, "rt_" + letter * 43) for letter in "ABCDEF"]
+    answers = await asyncio.gather(*good, *bad)
+    assert [answer.status for answer in answers] == [200] * 12 + [401] * 6
+    for user, session, answer in zip(users, opened, answers, strict=False):
+        assert answer.json["user"]["id"] == user.id
+        assert answer.json["session"]["id"] == session.session_id
+        claims = claims_of(answer.json["access_token"])
+        assert (claims["sub"], claims["sid"]) == (user.id, session.session_id)
+        event = await system.event("session_refreshed", client_id=tenant.id, user_id=user.id)
+        assert (event.target_id, event.actor_id) == (session.session_id, user.id)
+    again = [await token.refresh(tenant, answer.json["refresh_token"]) for answer in answers[:12]]
+    assert [answer.json["session"]["id"] for answer in again] == [one.session_id for one in opened]
+
+
 async def test_refresh_when_reused_by_many_at_once_then_one_detection(
     system: System, token: Token, tenant: Tenant
 ) -> None:
