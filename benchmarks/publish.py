@@ -25,9 +25,10 @@ def publish(document: Mapping[str, Any], results: Sequence[Result]) -> None:
 
 def _section(document: Mapping[str, Any], results: Sequence[Result]) -> str:
     machine = document["machine"]
-    before = f"load average before the run {machine['load_average'][0]}"
+    foreign = max(result.foreign for result in results)
     about = (
-        f"{document['at'][:10]}, {machine['model']}, {machine['cores']} cores, {before}.\n"
+        f"{document['at'][:10]}, {machine['model']}, {machine['cores']} cores, foreign load at most "
+        f"{foreign * 100:.0f} %.\n"
         f"Load by {document['generator']}, {document['seconds']:.0f} s a journey, one process of each kind."
     )
     parts = (
