@@ -1,6 +1,6 @@
 """What a verification costs: the raw signature, PyJWT, this package, and a token seen before.
 
-    python benchmarks/validator.py
+    python -m benchmarks.validator
 
 All variants of an algorithm run in turns, and the best of many rounds is printed: on a shared machine the
 mean measures the neighbours. One core, no network.
