@@ -50,7 +50,7 @@ class CallerContext:
     """One authenticated caller of one request. `ip` is the client's, as the trusted proxies told it.
 
     For `admin`, `admin_id` is None when the break-glass key was used. `origin` is set only when it is an
-    allowed one.
+    allowed one. `is_enrolling` marks a user whose token opens nothing but the set-up of a second factor.
     """
 
     access: Access
@@ -68,6 +68,7 @@ class CallerContext:
     auth_time: int | None = None
     amr: tuple[str, ...] = ()
     admin_id: UUID | None = None
+    is_enrolling: bool = False
 
     @property
     def is_break_glass(self) -> bool:
@@ -94,16 +95,20 @@ class CallerContext:
             raise Unauthenticated
         return self.user_id
 
-    def check_access(self, needed: Access) -> None:
+    def check_access(self, needed: Access, *, for_enrollment: bool = False) -> None:
         """Check that the caller has the credential class of a route; the gateway did, a service does again.
 
+        `for_enrollment` says that the route helps to set up a second factor.
+
         Raises:
-            Unauthenticated: a caller with nothing.
+            Unauthenticated: a caller with nothing, or with a token for the set-up only.
             Forbidden: a caller of another class.
         """
         if needed in (Access.PUBLIC, self.access) or (
             needed is Access.API_KEY and self.access is Access.USER
         ):
+            if self.is_enrolling and not for_enrollment:
+                raise Unauthenticated
             return
         raise Unauthenticated if self.access is Access.PUBLIC else Forbidden
 

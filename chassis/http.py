@@ -76,9 +76,10 @@ class BoundedRoute(APIRoute):
         handle = super().get_route_handler()
         declared: dict[str, Any] = self.openapi_extra or {}
         access, body_limit = Access(declared["x-access"]), int(declared["x-body-limit"])
+        for_enrollment = bool(declared["x-enrollment"])
 
         async def bounded(request: Request) -> Response:
-            _caller_of(request).check_access(access)
+            _caller_of(request).check_access(access, for_enrollment=for_enrollment)
             length = request.headers.get("content-length")
             if length is not None and int(length) > body_limit:
                 raise BodyTooLarge
@@ -121,8 +122,9 @@ class Operation(TypedDict, total=False):
     """What a route may declare beside its credential class.
 
     `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour
-    `Idempotency-Key`, `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the
-    route is not idempotent). The rest is FastAPI's.
+    `Idempotency-Key`, `enrollment` routes accept a token that is for the set-up of a second factor only,
+    `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
+    idempotent). The rest is FastAPI's.
     """
 
     shortcut: Answer
@@ -130,6 +132,7 @@ class Operation(TypedDict, total=False):
     limit: str
     body_limit: int
     idempotent: bool
+    enrollment: bool
     status_code: int
     response_model: Any
     responses: dict[int | str, dict[str, Any]]
@@ -142,7 +145,7 @@ class Router:
     """Collects the routes of one slice; each must declare its credential class.
 
     What a route declares is written into its operation of the contract (`x-access`, `x-limit`,
-    `x-body-limit`, `x-idempotent`), which is all the gateway needs to know.
+    `x-body-limit`, `x-idempotent`, `x-enrollment`), which is all the gateway needs to know.
     """
 
     def __init__(self, *, tag: str) -> None:
@@ -185,6 +188,7 @@ class Router:
             "x-limit": options.pop("limit", "default"),
             "x-body-limit": body_limit,
             "x-idempotent": options.pop("idempotent", False),
+            "x-enrollment": options.pop("enrollment", False),
         }
         shortcut = options.pop("shortcut", None)
         if shortcut is not None:

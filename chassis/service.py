@@ -29,6 +29,7 @@ from chassis.database import Database
 from chassis.http import Router, ServiceFace, build_api
 from chassis.idempotency import Idempotency
 from chassis.internal_keys import InternalKeys
+from chassis.one_time import OneTimeState
 from chassis.outbox import Outbox
 from chassis.probes import PATHS, Probes
 from chassis.ratelimit import closing_redis, connect_redis
@@ -66,6 +67,7 @@ class Service:
         )
         self.bus = Bus(settings.nats_url.get_secret_value(), process=self.name)
         self.redis = connect_redis(settings.redis_url.get_secret_value()) if settings.redis_url else None
+        self.one_time = OneTimeState(self.redis, settings.redis_key_prefix)
         self.outbox = Outbox(self.db, self.bus, self.clock, service=self.name)
         self.idempotency = Idempotency(self.db, self.sealer)
         self._channels: list[Channel] = []

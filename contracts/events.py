@@ -63,11 +63,31 @@ class SignupRefused(DomainEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginSucceeded(UserEvent):
-    """A user logged in."""
+    """A user logged in; `factor` is the second one, when there was one."""
 
     type: ClassVar[str] = "login_succeeded"
     method: str
+    factor: str | None = None
     opened_session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MfaChallenged(UserEvent):
+    """A login was accepted so far and waits for a second factor, because of policy or risk."""
+
+    type: ClassVar[str] = "mfa_challenged"
+    method: str
+    factors: tuple[str, ...]
+    risk_level: str
+    signals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MfaEnrollmentRequired(UserEvent):
+    """A login was accepted so far; the user must set up a second factor to get a session."""
+
+    type: ClassVar[str] = "mfa_enrollment_required"
+    method: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,37 @@ class SessionOpened(AnswerModel):
     session: SessionRef
 
 
+class RiskView(AnswerModel):
+    """How risky a login looked, and the signals that made it so."""
+
+    level: Literal["low", "medium", "high", "critical"]
+    signals: list[str]
+
+
+class MfaRequired(AnswerModel):
+    """The login waits for a second factor: send one of `factors` with the `mfa_token`. No tokens yet."""
+
+    mfa_required: Literal[True] = True
+    mfa_token: str
+    expires_in: int = Field(description="Seconds the login waits.")
+    factors: list[str]
+    risk: RiskView
+
+
+class EnrollmentRequired(AnswerModel):
+    """The user must set up one of `factors` first.
+
+    The `enrollment_token` is a bearer token that opens nothing but their set-up, which answers the session.
+    """
+
+    mfa_enrollment_required: Literal[True] = True
+    enrollment_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a scheme's name
+    expires_in: int = Field(description="Seconds the enrollment token lives.")
+    factors: list[str]
+    risk: RiskView
+
+
 class CookieSettings(Settings):
     """Settings of the refresh cookie, for the services that set it."""
 

@@ -14,6 +14,7 @@ from chassis.errors import Unauthenticated
 from contracts.clients import ApiKey, Client, ClientDirectory, InvalidApiKey
 from contracts.events import CredentialRefused
 from contracts.session import OriginNotAllowed
+from contracts.token_use import ENROLLMENT
 from gateway.admin_key import AdminKey, InvalidAdminKey
 from gateway.guesses import Guess, Guesses
 from gateway.inbound import Inbound
@@ -67,8 +68,12 @@ class Callers:
         """The credential classes that can be resolved."""
         return frozenset(self._resolvers)
 
-    async def resolve(self, access: Access, request: Inbound, known: Known) -> CallerContext:
+    async def resolve(
+        self, access: Access, request: Inbound, known: Known, *, for_enrollment: bool = False
+    ) -> CallerContext:
         """Return the caller of a request to a route of this class.
+
+        `for_enrollment` says that the route takes a token which is for the set-up of a second factor only.
 
         Raises:
             Unauthenticated: the credential is missing or not good (`InvalidApiKey`, `InvalidToken`, …).
@@ -78,7 +83,8 @@ class Callers:
         """
         known.verdict = self._origins.judge(request.origin, None)
         try:
-            return await self._resolvers[access](request, known)
+            caller = await self._resolvers[access](request, known)
+            _check_use(caller, for_enrollment=for_enrollment)
         except (InvalidApiKey, InvalidToken) as error:
             presented = request.headers.keys() & {b"x-api-key", b"authorization"}
             if presented:
@@ -87,6 +93,7 @@ class Callers:
                     self._anonymous(request, known),
                 )
             raise
+        return caller
 
     async def _public(self, request: Inbound, known: Known) -> CallerContext:
         """Nobody; an API key may narrow the request to its client, and must then be good."""
@@ -168,6 +175,11 @@ class Callers:
         )
 
 
+def _check_use(caller: CallerContext, *, for_enrollment: bool) -> None:
+    if caller.is_enrolling and not for_enrollment:
+        raise InvalidToken
+
+
 def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
     """Add what the token says. `dataclasses.replace` would cost as much as the rest of the resolution."""
     try:
@@ -190,6 +202,7 @@ def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
         role=claims.role,
         auth_time=claims.auth_time,
         amr=claims.amr,
+        is_enrolling=claims.token_use == ENROLLMENT,
     )
 
 

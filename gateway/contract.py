@@ -48,6 +48,7 @@ class Operation:
     access: Access
     limit: str
     body_limit: int
+    for_enrollment: bool
 
 
 @dataclass(slots=True)
@@ -192,6 +193,7 @@ def _operation(template: str, method: str, declared: Mapping[str, Any]) -> Opera
             access=Access(declared["x-access"]),
             limit=declared["x-limit"],
             body_limit=int(declared["x-body-limit"]),
+            for_enrollment=declared.get("x-enrollment", False) is True,
         )
     except (KeyError, ValueError) as error:
         raise ContractInvalid(f"{method} {template} does not declare {error}") from error

@@ -150,7 +150,9 @@ class GatewayFace:
             return
         known = Known()
         try:
-            caller = await self._callers.resolve(operation.access, request, known)
+            caller = await self._callers.resolve(
+                operation.access, request, known, for_enrollment=operation.for_enrollment
+            )
         finally:
             # Also on a refusal, so that a page can read why.
             answer.headers += self._origins.answer_headers(known.verdict, request.origin)

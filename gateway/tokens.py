@@ -32,13 +32,13 @@ from chassis.rpc import Channel
 from contracts.clients import Client, TokenMode
 from contracts.gen.internal.token.v1 import verification_pb2
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
+from contracts.token_use import USER_TOKENS
 
 _MAX_TOKENS: Final = 20_000
 _MAX_REFUSED: Final = 5_000
 _MAX_CLIENTS: Final = 5_000
 _KEEP_SECONDS: Final = 60.0
 _REFUSED_SECONDS: Final = 10.0
-_USE: Final = "access"
 
 LOOKUPS = Counter("gateway_token_lookups_total", "Access tokens presented.", ["result"])
 _HITS = LOOKUPS.labels("hit")
@@ -150,7 +150,7 @@ class Tokens:
         if not answer.valid:
             raise _refusal(answer.error)
         claims = read_claims(json.loads(answer.claims_json), kid=header.kid)
-        if claims.client_id != str(client.id) or claims.token_use != _USE:
+        if claims.client_id != str(client.id) or claims.token_use not in USER_TOKENS:
             raise TokenError
         if self._revocations.is_revoked(claims):
             raise RevokedToken
@@ -173,6 +173,7 @@ class Tokens:
                 issuer=self._issuer,
                 audience=client_id,
                 client_id=client_id,
+                token_uses=USER_TOKENS,
                 cache_size=0,
                 revocations=self._revocations,
                 clock=self._now,

@@ -15,6 +15,7 @@ from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.config import IdentitySettings
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
+from services.identity.logins.service import LoginGate
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.inventory import SchemeInventory
 from services.identity.passwords.policy import PasswordPolicy, PolicyRules
@@ -45,6 +46,15 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         queue=settings.hash_queue,
         niceness=settings.hash_niceness,
     )
+    gate = LoginGate(
+        db,
+        outbox,
+        clock,
+        clients=clients,
+        sessions=sessions,
+        one_time=service.one_time,
+        factors=[],
+    )
     passwords = PasswordService(
         db,
         outbox,
@@ -54,7 +64,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         lockouts=lockouts,
         emails=emails,
         blocklist=DomainBlocklist(settings.blocked_email_domains),
-        sessions=sessions,
+        gate=gate,
         duties=duties,
     )
     profiles = ProfileService(db, outbox, clock, duties)

@@ -20,6 +20,20 @@ class InvalidCredentials(Unauthenticated):
     detail = "Email or password is wrong."
 
 
+class ProofOutdated(Unauthenticated):
+    """What proved the user became void before the login was done; each way in refuses it in its own words."""
+
+    code = "proof_outdated"
+    detail = "This login is not valid any more. Start again."
+
+
+class InvalidMfaToken(Unauthenticated):
+    """No login waits behind the token: unknown, another client's, too old, completed, or tried too often."""
+
+    code = "invalid_mfa_token"
+    detail = "This login is not waiting for a second factor any more. Log in again."
+
+
 class WrongPassword(Forbidden):
     """The current password that a user gave is wrong; not a 401, because the access token is good."""
 

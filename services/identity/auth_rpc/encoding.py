@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from contracts.gen.auth.v1 import auth_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2
 from contracts.session import UserView, user_view
+from services.identity.logins.models import Challenged, EnrollmentDue, Opened, Outcome
 
 
 def encode_user(view: UserView) -> auth_pb2.User:
@@ -32,6 +33,29 @@ def encode_user(view: UserView) -> auth_pb2.User:
         locale=view.locale or "",
         phone=view.phone or "",
     )
+
+
+def encode_outcome(outcome: Outcome) -> auth_pb2.SessionResponse:
+    """Return the public message of what a login came to."""
+    match outcome:
+        case Opened():
+            return encode_session(outcome.session)
+        case Challenged():
+            mfa = auth_pb2.MfaChallenge(
+                mfa_token=outcome.mfa_token,
+                expires_in=outcome.expires_in,
+                factors=outcome.factors,
+                risk_level=outcome.risk.level,
+                risk_signals=outcome.risk.signals,
+            )
+            return auth_pb2.SessionResponse(mfa=mfa)
+        case EnrollmentDue():
+            enrollment = auth_pb2.MfaEnrollment(
+                enrollment_token=outcome.enrollment_token,
+                expires_in=outcome.expires_in,
+                factors=outcome.factors,
+            )
+            return auth_pb2.SessionResponse(enrollment=enrollment)
 
 
 def encode_session(opened: sessions_pb2.OpenedSession) -> auth_pb2.SessionResponse:

@@ -15,7 +15,8 @@ from chassis.rpc import RpcContext, RpcService, forwarded_caller
 from contracts.clients import ClientDirectory
 from contracts.gen.auth.v1 import auth_pb2, auth_pb2_grpc
 from contracts.session import user_view
-from services.identity.auth_rpc.encoding import decode_struct, encode_session, encode_user
+from services.identity.auth_rpc.encoding import decode_struct, encode_outcome, encode_session, encode_user
+from services.identity.logins.models import Browser
 from services.identity.passwords.routes import ChangePasswordRequest, LoginRequest, SignupRequest
 from services.identity.passwords.service import PasswordService, Signup
 from services.identity.sessions.client import SessionClient
@@ -53,13 +54,13 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
             },
         )
         signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
-        return encode_session(await self._passwords.sign_up(caller, signup))
+        return encode_outcome(await self._passwords.sign_up(caller, signup, Browser()))
 
     async def Login(self, request: auth_pb2.LoginRequest, _context: RpcContext) -> auth_pb2.SessionResponse:
         """Log a user in; see `POST /api/auth/login`."""
         caller = await self._client(request.api_key)
         body = checked(LoginRequest, {"email": request.email, "password": request.password})
-        return encode_session(await self._passwords.log_in(caller, body.email, body.password))
+        return encode_outcome(await self._passwords.log_in(caller, body.email, body.password, Browser()))
 
     async def Refresh(
         self, request: auth_pb2.RefreshRequest, _context: RpcContext

@@ -13,12 +13,12 @@ from chassis.models import AnswerModel, RequestModel
 from contracts.session import (
     ModeParameter,
     RefreshCookie,
-    SessionOpened,
     TransportParameter,
     TransportRequest,
     chosen_transport,
-    session_answer,
 )
+from services.identity.logins.answers import LoginAnswer, login_answer
+from services.identity.logins.models import Browser
 from services.identity.passwords.service import PasswordService, Signup
 from services.identity.users.email import MAX_TYPED_LENGTH
 from services.identity.users.fields import DisplayName, Metadata
@@ -86,7 +86,7 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         response: Response,
         token_transport: TransportParameter = None,
         session_mode: ModeParameter = None,
-    ) -> SessionOpened:
+    ) -> LoginAnswer:
         """Create a user with email and password, and open its first session.
 
         The email is unique per client, whatever its case or Unicode form. The password has at least 8
@@ -96,8 +96,8 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         """
         transport = chosen_transport(body, token_transport, session_mode)
         signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
-        opened = await passwords.sign_up(caller, signup)
-        return session_answer(opened, transport, cookie, response)
+        outcome = await passwords.sign_up(caller, signup, Browser())
+        return login_answer(outcome, transport, cookie, response)
 
     @router.post(
         "/api/auth/login",
@@ -112,16 +112,17 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         response: Response,
         token_transport: TransportParameter = None,
         session_mode: ModeParameter = None,
-    ) -> SessionOpened:
+    ) -> LoginAnswer:
         """Log a user in with email and password.
 
         An unknown email, a wrong password and a suspended user are the same 401 `invalid_credentials`, in the
         same time (OWASP ASVS 2.2.1). Repeated failures lock the address for minutes, 429 `account_locked`,
-        whether or not it has an account.
+        whether or not it has an account. Where policy or risk asks for more, the answer has no tokens: an
+        `mfa_token` to be sent with a second factor, or an `enrollment_token` to set one up with.
         """
         transport = chosen_transport(body, token_transport, session_mode)
-        opened = await passwords.log_in(caller, body.email, body.password)
-        return session_answer(opened, transport, cookie, response)
+        outcome = await passwords.log_in(caller, body.email, body.password, Browser())
+        return login_answer(outcome, transport, cookie, response)
 
     @router.post(
         "/api/auth/change-password",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from chassis.clock import Clock
 from chassis.context import CallerContext
-from chassis.database import Database
+from chassis.database import Database, Tx
 from chassis.errors import AppError, FieldError, Unauthenticated
 from chassis.events import Actor, ActorType, DomainEvent
 from chassis.ids import new_id
 from chassis.outbox import Outbox
 from contracts import events
-from contracts.gen.internal.token.v1 import sessions_pb2
 from services.identity.errors import (
     AccountLocked,
     EmailTaken,
@@ -23,6 +22,7 @@ from services.identity.errors import (
     InvalidCredentials,
     Overloaded,
     PasswordChangedMeanwhile,
+    ProofOutdated,
     SessionsNotEnded,
     SessionUnavailable,
     WeakPassword,
@@ -30,12 +30,13 @@ from services.identity.errors import (
 )
 from services.identity.lockouts.models import Attempt
 from services.identity.lockouts.service import LockoutService
+from services.identity.logins.models import Browser, Method, Outcome, Proof
+from services.identity.logins.service import LoginGate
 from services.identity.passwords import store
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.models import Account
 from services.identity.passwords.policy import PasswordPolicy
 from services.identity.passwords.schemes import scheme_of
-from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
 from services.identity.sessions.models import DutyKind
 from services.identity.users import store as users
@@ -47,7 +48,7 @@ log = structlog.get_logger()
 
 _METHOD = "password"
 _PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a reason's name
-_AMR = ["pwd"]  # RFC 8176 §2
+_AMR = ("pwd",)  # RFC 8176 §2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class PasswordService:
         lockouts: LockoutService,
         emails: EmailHasher,
         blocklist: DomainBlocklist,
-        sessions: SessionClient,
+        gate: LoginGate,
         duties: SessionDuties,
     ) -> None:
         """Take the parts, all built in `app.py`."""
@@ -86,10 +87,10 @@ class PasswordService:
         self._lockouts = lockouts
         self._emails = emails
         self._blocklist = blocklist
-        self._sessions = sessions
+        self._gate = gate
         self._duties = duties
 
-    async def sign_up(self, caller: CallerContext, signup: Signup) -> sessions_pb2.OpenedSession:
+    async def sign_up(self, caller: CallerContext, signup: Signup, browser: Browser) -> Outcome:
         """Create a user and open its first session.
 
         Raises:
@@ -113,14 +114,14 @@ class PasswordService:
             await self._outbox.append(refused, caller)
             raise
         try:
-            return await self._sessions.open(caller, user, amr=_AMR)
+            return await self._gate.admit(caller, user, Proof(Method.SIGNUP, _AMR), browser)
         except AppError as error:
             log.warning("no session after sign-up", code=error.code, user_id=str(user.id))
             raise SessionUnavailable from error
 
     async def log_in(
-        self, caller: CallerContext, typed_email: str, password: str
-    ) -> sessions_pb2.OpenedSession:
+        self, caller: CallerContext, typed_email: str, password: str, browser: Browser
+    ) -> Outcome:
         """Open a session for the user with this address and password.
 
         An unknown address, a wrong password and a suspended user are the same refusal, after the same work
@@ -151,7 +152,7 @@ class PasswordService:
             reason = "suspended" if account and matches else "wrong_password" if account else "unknown_email"
             await self._fail(caller, attempt, self._login_failed(email, user_id, reason), user_id)
             raise InvalidCredentials
-        return await self._open(caller, account, attempt, password)
+        return await self._admit(caller, account, attempt, password, browser)
 
     async def change(self, caller: CallerContext, current: str, new: str) -> int:
         """Replace the calling user's password and end all other sessions; returns how many ended.
@@ -217,40 +218,26 @@ class PasswordService:
             await self._outbox.emit(tx, created, caller, actor=_actor(user))
         return user
 
-    async def _open(
-        self,
-        caller: CallerContext,
-        account: Account,
-        attempt: Attempt,
-        password: str,
-    ) -> sessions_pb2.OpenedSession:
-        """Open the session of a proven user and record the login, or refuse it when the proof is outdated."""
-        now = self._clock.now()
-        user = replace(account.user, last_login_at=now)
+    async def _admit(
+        self, caller: CallerContext, account: Account, attempt: Attempt, password: str, browser: Browser
+    ) -> Outcome:
+        """Pass a proven user on to the gate, and forget its failures when it is let in."""
+        user, stored = account.user, account.password
+        stronger = await self._stronger_hash(account, password)
+
+        async def settle(tx: Tx) -> None:
+            await self._lockouts.succeeded(tx, attempt)
+            if stored and stronger and await store.replace_hash(tx, user.id, stored.hash, stronger):
+                rehashed = events.PasswordRehashed(target_id=user.id, scheme=scheme_of(stronger))
+                await self._outbox.emit(tx, rehashed, caller, actor=_actor(user))
+
         try:
-            stronger = await self._stronger_hash(account, password)
-            opened = await self._sessions.open(caller, user, amr=_AMR)
+            return await self._gate.admit(caller, user, Proof(Method.PASSWORD, _AMR), browser, settled=settle)
+        except ProofOutdated:
+            raise InvalidCredentials from None
         except AppError:
             await self._lockouts.release(attempt, caller)
             raise
-        stored = account.password
-        async with self._db.tenant(user.client_id) as tx:
-            is_recorded = stored is not None and await store.record_login(tx, user.id, stored.epoch, now)
-            if is_recorded and stored is not None:
-                await self._lockouts.succeeded(tx, attempt)
-                succeeded = events.LoginSucceeded(
-                    target_id=user.id, method=_METHOD, opened_session_id=opened.session_id
-                )
-                await self._outbox.emit(tx, succeeded, caller, actor=_actor(user))
-                if stronger and await store.replace_hash(tx, user.id, stored.hash, stronger):
-                    rehashed = events.PasswordRehashed(target_id=user.id, scheme=scheme_of(stronger))
-                    await self._outbox.emit(tx, rehashed, caller, actor=_actor(user))
-        if not is_recorded:
-            # The password was changed or the user suspended after it was checked, and that change may have
-            # ended the user's sessions before this one was opened. Nobody has seen its tokens yet.
-            await self._sessions.end_of_token(caller, opened.refresh_token)
-            raise InvalidCredentials
-        return opened
 
     async def _stronger_hash(self, account: Account, password: str) -> str | None:
         """Hash the password anew when the stored hash is weaker than the policy; None when too busy."""

@@ -60,23 +60,6 @@ async def find_by_id(tx: Tx, user_id: UUID) -> Account | None:
     return _account(row)
 
 
-async def record_login(tx: Tx, user_id: UUID, epoch: int, now: datetime) -> bool:
-    """Note a login with the password of `epoch`; false for a user suspended or a password changed since."""
-    recorded = await tx.fetchval(
-        """
-        UPDATE users AS u SET last_login_at = $3
-        FROM passwords AS p
-        WHERE u.id = $1 AND u.client_id = current_client() AND u.status = 'active'
-          AND p.user_id = u.id AND p.epoch = $2
-        RETURNING true
-        """,
-        user_id,
-        epoch,
-        now,
-    )
-    return bool(recorded)
-
-
 async def replace_hash(tx: Tx, user_id: UUID, old: str, new: str) -> bool:
     """Store another hash of the same password; false when it is not the stored one any more."""
     replaced = await tx.fetchval(
@@ -96,10 +79,14 @@ async def change(tx: Tx, user_id: UUID, epoch: int, new: str, now: datetime) -> 
     """Replace the password of `epoch`; false when another change was first or the user is suspended."""
     changed = await tx.fetchval(
         """
-        UPDATE passwords AS p SET hash = $3, epoch = p.epoch + 1, changed_at = $4
-        FROM users AS u
-        WHERE p.user_id = $1 AND p.client_id = current_client() AND p.epoch = $2
-          AND u.id = p.user_id AND u.status = 'active'
+        WITH changed AS (
+            UPDATE passwords AS p SET hash = $3, epoch = p.epoch + 1, changed_at = $4
+            FROM users AS u
+            WHERE p.user_id = $1 AND p.client_id = current_client() AND p.epoch = $2
+              AND u.id = p.user_id AND u.status = 'active'
+            RETURNING p.user_id
+        )
+        UPDATE users AS u SET auth_epoch = u.auth_epoch + 1 FROM changed WHERE u.id = changed.user_id
         RETURNING true
         """,
         user_id,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from chassis.context import CallerContext
@@ -12,13 +14,17 @@ from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2, verificati
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
 from contracts.origins import origin_of
+from contracts.token_use import ACCESS, ENROLLMENT
 from services.identity.users.encoding import encode_user
 from services.identity.users.models import User
 
 ONE_FACTOR = "urn:authservice:acr:1fa"
 """`acr` of a session that one factor opened (OpenID Connect Core §2 leaves the values to the issuer)."""
 
-_ACCESS = "access"
+TWO_FACTORS = "urn:authservice:acr:2fa"
+"""`acr` of a session that two factors opened, or one that is two, such as a user-verified passkey."""
+
+_ENROLLMENT_TTL = timedelta(minutes=10)
 
 
 class SessionClient:
@@ -29,14 +35,35 @@ class SessionClient:
         self._sessions = SessionServiceStub(channel.for_stubs)
         self._verification = VerificationServiceStub(channel.for_stubs)
 
-    async def open(self, caller: CallerContext, user: User, *, amr: list[str]) -> sessions_pb2.OpenedSession:
-        """Open a session for a user who has proven itself by `amr` (RFC 8176 values)."""
+    async def open(
+        self, caller: CallerContext, user: User, *, amr: Sequence[str], is_mfa: bool
+    ) -> sessions_pb2.OpenedSession:
+        """Open a session for a user who has proven itself by `amr` (RFC 8176 values).
+
+        Only `logins` may call it, as the other methods that open one: nothing else knows whether the proof
+        is enough.
+        """
+        request = sessions_pb2.OpenSessionRequest(
+            client_id=str(user.client_id),
+            user=encode_user(user),
+            amr=amr,
+            acr=TWO_FACTORS if is_mfa else ONE_FACTOR,
+            origin=origin_of(caller),
+        )
+        return await self._sessions.OpenSession(request)
+
+    async def open_for_enrollment(
+        self, caller: CallerContext, user: User, *, amr: Sequence[str]
+    ) -> sessions_pb2.OpenedSession:
+        """Open a session of minutes whose token opens nothing but the set-up of a second factor."""
         request = sessions_pb2.OpenSessionRequest(
             client_id=str(user.client_id),
             user=encode_user(user),
             amr=amr,
             acr=ONE_FACTOR,
             origin=origin_of(caller),
+            token_use=ENROLLMENT,
+            only_for=int(_ENROLLMENT_TTL.total_seconds()),
         )
         return await self._sessions.OpenSession(request)
 
@@ -53,6 +80,20 @@ class SessionClient:
             client_id=str(caller.require_client()), refresh_token=refresh_token, origin=origin_of(caller)
         )
         await self._sessions.EndSessionOfToken(request)
+
+    async def end_one(
+        self, caller: CallerContext, session_id: UUID, *, reason: str, user_id: UUID | None = None
+    ) -> bool:
+        """End one session of a user, the calling one unless given; false when it had ended."""
+        request = sessions_pb2.EndSessionRequest(
+            client_id=str(caller.require_client()),
+            user_id=str(user_id or caller.require_user()),
+            session_id=str(session_id),
+            reason=reason,
+            origin=origin_of(caller),
+        )
+        answer = await self._sessions.EndSession(request)
+        return answer.ended
 
     async def end_all(
         self, client_id: UUID, user_id: UUID, *, but: UUID | None, reason: str, origin: origin_pb2.Origin
@@ -83,7 +124,7 @@ class SessionClient:
         if not answer.valid:
             raise Unauthenticated("The access token is not valid.")
         claims = json.loads(answer.claims_json)
-        if claims.get("token_use") != _ACCESS or claims.get("client_id") != str(client_id):
+        if claims.get("token_use") != ACCESS or claims.get("client_id") != str(client_id):
             raise Unauthenticated("The access token is not valid.")
         try:
             return UUID(claims["sub"]), UUID(claims["sid"])

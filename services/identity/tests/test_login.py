@@ -35,7 +35,7 @@ async def test_login_opens_a_session_and_remembers_when(system: System, person: 
     assert opened["session"]["id"] != person.session_id
     assert opened["user"]["id"] == person.id
     assert opened["user"]["last_login_at"] is not None
-    event = await system.event("login_succeeded", client_id=person.tenant.id)
+    event = await system.event("login_succeeded", client_id=person.tenant.id, method="password")
     assert (event.actor_type, event.actor_id, event.target_id) == ("user", person.id, person.id)
     assert event.data == {"method": "password", "opened_session_id": opened["session"]["id"]}
     me = await system.call("identity", "GET", "/api/auth/me", caller=person.caller())

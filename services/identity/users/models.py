@@ -25,7 +25,11 @@ class UserStatus(StrEnum):
 
 
 class UserRow(Base, table=True):
-    """A user of a client. `version` grows with each change, so that news which arrive late never win."""
+    """A user of a client. `version` grows with each change, so that news which arrive late never win.
+
+    `auth_epoch` grows when what proved the user before must open nothing any more: a changed password or
+    address, a suspension. A login that began in an older one cannot be completed.
+    """
 
     __tablename__ = "users"
     __table_args__ = (
@@ -48,6 +52,7 @@ class UserRow(Base, table=True):
     )
     locale: str | None = Field(sa_column=Column(Text))
     phone: str | None = Field(sa_column=Column(Text))
+    auth_epoch: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("1")))
     version: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("1")))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
@@ -70,6 +75,7 @@ class User:
     metadata_json: str
     locale: str | None
     phone: str | None
+    auth_epoch: int
     version: int
     created_at: datetime
     updated_at: datetime

@@ -12,7 +12,8 @@ from services.identity.users.models import NewUser, ProfileChange, User, UserId,
 
 COLUMNS = """
 u.id, u.client_id, u.email, u.email_normalized, u.email_verified, u.display_name, u.role, u.status,
-u.mfa_enabled, u.metadata, u.locale, u.phone, u.version, u.created_at, u.updated_at, u.last_login_at
+u.mfa_enabled, u.metadata, u.locale, u.phone, u.auth_epoch, u.version, u.created_at, u.updated_at,
+u.last_login_at
 """
 """The columns that `read` needs, of `users AS u`; also for joins of other slices."""
 
@@ -79,6 +80,13 @@ async def change_profile(tx: Tx, user_id: UUID, change: ProfileChange, now: date
     return read(row) if row else None
 
 
+async def void_proofs(tx: Tx, user_id: UUID) -> None:
+    """Make void what proved a user until now: waiting logins, links, challenges. Sessions end otherwise."""
+    await tx.execute(
+        "UPDATE users SET auth_epoch = auth_epoch + 1 WHERE id = $1 AND client_id = current_client()", user_id
+    )
+
+
 def read(row: asyncpg.Record) -> User:
     """Read a row of `COLUMNS`."""
     return User(
@@ -94,6 +102,7 @@ def read(row: asyncpg.Record) -> User:
         metadata_json=row["metadata"],
         locale=row["locale"],
         phone=row["phone"],
+        auth_epoch=row["auth_epoch"],
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from contracts.gen.internal.identity.v1 import users_pb2
+from contracts.token_use import ACCESS
 from services.token.tables import Base
 
 
@@ -97,6 +98,20 @@ class Session:
     expires_at: datetime
     ip: str
     user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a session begins: what proved the user, and what its tokens are for.
+
+    One that is `only_for` a while ends then and cannot be renewed. `act_json` names who acts for the user.
+    """
+
+    amr: tuple[str, ...]
+    acr: str
+    token_use: str = ACCESS
+    only_for: timedelta | None = None
+    act_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from chassis.context import CallerContext
 from chassis.errors import InvalidRequest
 from chassis.rpc import RpcContext, RpcService, parse_id
@@ -11,6 +13,8 @@ from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
     add_SessionServiceServicer_to_server,
 )
 from contracts.origins import caller_behind
+from contracts.token_use import ACCESS
+from services.token.sessions.models import Opening
 from services.token.sessions.service import SessionService
 
 
@@ -29,7 +33,7 @@ class SessionsRpc(SessionServiceServicer):
             raise InvalidRequest("user.client_id is not client_id")
         parse_id(request.user.id, "user.id")
         caller = _caller(request.client_id, request.origin)
-        return await self._sessions.open(caller, request.user, list(request.amr), request.acr)
+        return await self._sessions.open(caller, request.user, opening_of(request))
 
     async def RefreshSession(
         self, request: sessions_pb2.RefreshSessionRequest, _context: RpcContext
@@ -58,6 +62,18 @@ class SessionsRpc(SessionServiceServicer):
         )
         return sessions_pb2.EndSessionsResponse(ended=ended)
 
+    async def EndSession(
+        self, request: sessions_pb2.EndSessionRequest, _context: RpcContext
+    ) -> sessions_pb2.EndSessionResponse:
+        """End one session of a user."""
+        ended = await self._sessions.end_session(
+            _caller(request.client_id, request.origin),
+            parse_id(request.user_id, "user_id"),
+            parse_id(request.session_id, "session_id"),
+            request.reason or "ended",
+        )
+        return sessions_pb2.EndSessionResponse(ended=ended)
+
     async def PutUser(
         self, request: sessions_pb2.PutUserRequest, _context: RpcContext
     ) -> sessions_pb2.PutUserResponse:
@@ -66,6 +82,17 @@ class SessionsRpc(SessionServiceServicer):
         caller = _caller(request.user.client_id, request.origin)
         await self._sessions.put_user(caller, request.user)
         return sessions_pb2.PutUserResponse()
+
+
+def opening_of(request: sessions_pb2.OpenSessionRequest) -> Opening:
+    """Read how a session is to begin."""
+    return Opening(
+        amr=tuple(request.amr),
+        acr=request.acr,
+        token_use=request.token_use or ACCESS,
+        only_for=timedelta(seconds=request.only_for) if request.only_for > 0 else None,
+        act_json=request.act_json,
+    )
 
 
 def sessions_rpc(sessions: SessionService) -> RpcService:

@@ -19,11 +19,20 @@ from contracts import events
 from contracts.clients import Client, ClientDirectory, ClientNotFound
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.token_use import ACCESS
 from services.token.config import TokenSettings
 from services.token.errors import InvalidRefreshToken, SessionNotFound, SessionRefused
 from services.token.revocations.service import Revocations
 from services.token.sessions import refresh_tokens, store
-from services.token.sessions.models import EndedSession, EndReason, LiveSession, NewSession, Session, TokenUse
+from services.token.sessions.models import (
+    EndedSession,
+    EndReason,
+    LiveSession,
+    NewSession,
+    Opening,
+    Session,
+    TokenUse,
+)
 from services.token.sessions.rotation import Rotation, Rotations
 from services.token.signing.access_tokens import AccessTokens, Subject
 from services.token.signing.algorithms import Signer
@@ -77,7 +86,7 @@ class SessionService:
         self._rotations = Rotations(db, outbox, clock, self._refresh_ttl)
 
     async def open(
-        self, caller: CallerContext, user: users_pb2.User, amr: Sequence[str], acr: str
+        self, caller: CallerContext, user: users_pb2.User, opening: Opening
     ) -> sessions_pb2.OpenedSession:
         """Open a session for a user who has just proven who it is; `identity` checked the proof.
 
@@ -90,10 +99,12 @@ class SessionService:
         # Before anything is stored: a key that cannot be loaded must not leave a session behind.
         signer = await self._keyring.signer(client)
         now = self._clock.now()
-        session = self._new_session(caller, UUID(user.id), amr, acr, now)
-        token = refresh_tokens.draw()
+        session = self._new_session(caller, UUID(user.id), opening, now)
+        token = "" if opening.only_for else refresh_tokens.draw()
         async with self._db.tenant(client.id) as tx:
-            known = await store.open_session(tx, session, user, refresh_tokens.hash_of(token))
+            known = await store.open_session(
+                tx, session, user, refresh_tokens.hash_of(token) if token else None
+            )
             if known is None:
                 raise SessionRefused
             event = events.SessionOpened(target_id=session.id, user_id=user.id, amr=session.amr)
@@ -102,7 +113,7 @@ class SessionService:
         live = LiveSession(
             session.id, session.user_id, now, session.expires_at, session.amr, session.acr, known
         )
-        return self._answer(client, signer, live, token, now)
+        return self._answer(client, signer, live, token, now, opening)
 
     async def refresh(self, caller: CallerContext, token: str) -> sessions_pb2.OpenedSession:
         """Exchange a refresh token for its successor and a new access token.
@@ -159,15 +170,18 @@ class SessionService:
         Raises:
             SessionNotFound: the user has no such live session.
         """
+        if not await self.end_session(caller, caller.require_user(), session_id, EndReason.USER_REVOKED):
+            raise SessionNotFound
+
+    async def end_session(self, caller: CallerContext, user_id: UUID, session_id: UUID, reason: str) -> bool:
+        """End one session of a user; false when the user has no such live session."""
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
-            ended = await store.end_session(
-                tx, session_id, EndReason.USER_REVOKED, now, user_id=caller.require_user()
-            )
-            if ended is None:
-                raise SessionNotFound
-            await self._record_ended(tx, caller, [ended], EndReason.USER_REVOKED, now)
+            ended = await store.end_session(tx, session_id, reason, now, user_id=user_id)
+            if ended is not None:
+                await self._record_ended(tx, caller, [ended], reason, now)
         await self._revocations.announce()
+        return ended is not None
 
     async def end_all(
         self, caller: CallerContext, user_id: UUID, reason: str, *, kept: UUID | None = None
@@ -246,9 +260,9 @@ class SessionService:
         ENDED.labels(_counted(reason)).inc(len(ended))
 
     def _new_session(
-        self, caller: CallerContext, user_id: UUID, amr: Sequence[str], acr: str, now: datetime
+        self, caller: CallerContext, user_id: UUID, opening: Opening, now: datetime
     ) -> NewSession:
-        absolute = now + self._absolute_ttl
+        absolute = now + (opening.only_for or self._absolute_ttl)
         return NewSession(
             id=new_id(),
             user_id=user_id,
@@ -257,12 +271,18 @@ class SessionService:
             absolute_expires_at=absolute,
             ip=caller.ip,
             user_agent=caller.user_agent[:_MAX_USER_AGENT],
-            amr=tuple(amr),
-            acr=acr,
+            amr=opening.amr,
+            acr=opening.acr,
         )
 
     def _answer(
-        self, client: Client, signer: Signer, session: LiveSession, token: str, now: datetime
+        self,
+        client: Client,
+        signer: Signer,
+        session: LiveSession,
+        token: str,
+        now: datetime,
+        opening: Opening | None = None,
     ) -> sessions_pb2.OpenedSession:
         """Sign the access token and put the answer together; nothing is stored here."""
         subject = Subject(
@@ -273,6 +293,8 @@ class SessionService:
             amr=session.amr,
             acr=session.acr,
             user=session.user,
+            token_use=opening.token_use if opening else ACCESS,
+            act_json=opening.act_json if opening else "",
         )
         access = self._access_tokens.sign(signer, subject, now)
         return sessions_pb2.OpenedSession(
@@ -280,7 +302,7 @@ class SessionService:
             access_token=access.token,
             expires_in=access.expires_in,
             refresh_token=token,
-            refresh_expires_in=max(0, (session.expires_at - now) // timedelta(seconds=1)),
+            refresh_expires_in=max(0, (session.expires_at - now) // timedelta(seconds=1)) if token else 0,
             user=session.user,
         )
 

@@ -17,10 +17,11 @@ ACTIVE = "active"
 
 
 async def open_session(
-    tx: Tx, session: NewSession, user: users_pb2.User, token_hash: bytes
+    tx: Tx, session: NewSession, user: users_pb2.User, token_hash: bytes | None
 ) -> users_pb2.User | None:
-    """Open a session of the tenant with its first refresh token, unless the user is known not to be active.
+    """Open a session of the tenant, unless the user is known not to be active.
 
+    Without a token hash it cannot be renewed.
     Takes over the given copy of the user when it is the newer one, and returns the newest. The user's row
     stays locked to the end of the transaction: `put_user` comes before or after, never in between.
     """
@@ -42,7 +43,7 @@ async def open_session(
             RETURNING id
         ), token AS (
             INSERT INTO refresh_tokens (token_hash, client_id, session_id, created_at, expires_at)
-            SELECT $13, current_client(), id, $6, $7 FROM opened
+            SELECT $13::bytea, current_client(), id, $6, $7 FROM opened WHERE $13::bytea IS NOT NULL
         )
         SELECT message FROM account, opened
         """,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,7 +20,7 @@ SIGNED = Counter("tokens_signed_total", "Access tokens signed.", ["alg"])
 class Subject:
     """Whose token it is: the session, how it was proven, and the user as last heard of.
 
-    A token never outlives `session_expires_at`.
+    A token never outlives `session_expires_at`. `act_json` is the `act` claim, empty for the user itself.
     """
 
     client_id: UUID
@@ -29,6 +30,8 @@ class Subject:
     amr: tuple[str, ...]
     acr: str
     user: users_pb2.User
+    token_use: str
+    act_json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class AccessTokens:
             "jti": str(new_id()),
             "sid": str(subject.session_id),
             "client_id": str(subject.client_id),
-            "token_use": "access",
+            "token_use": subject.token_use,
             "email": user.email,
             "role": user.role,
             "email_verified": user.email_verified,
@@ -70,5 +73,7 @@ class AccessTokens:
             "amr": subject.amr,
             "acr": subject.acr,
         }
+        if subject.act_json:
+            claims["act"] = json.loads(subject.act_json)
         SIGNED.labels(str(signer.algorithm)).inc()
         return AccessToken(signer.token(claims), max(0, expires_at - issued_at))

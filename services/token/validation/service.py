@@ -24,6 +24,7 @@ from chassis.clock import Clock
 from chassis.context import KeyKind
 from chassis.errors import Forbidden, Unavailable
 from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
+from contracts.token_use import USER_TOKENS
 from services.token.validation.keys import StoredKeys
 from services.token.validation.models import Refusal, Verdict
 from services.token.validation.standing import Standing
@@ -130,6 +131,7 @@ def _verifier(keys: StoredKeys, issuer: str, revoked: RevocationSet, clock: Cloc
     return TokenVerifier(
         keys,
         issuer=issuer,
+        token_uses=USER_TOKENS,
         leeway=_LEEWAY,
         cache_size=_CACHE_SIZE,
         revocations=revoked,

@@ -3,10 +3,12 @@
 isort:skip_file
 Public: the journeys of a user, for callers that prefer gRPC to the REST contract. The rules are the same code."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -139,6 +141,8 @@ Global___LoginRequest: _TypeAlias = LoginRequest  # noqa: Y015
 
 @_typing.final
 class SessionResponse(_message.Message):
+    """SessionResponse is a session, or what is still in the way of one: then it has no tokens."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
@@ -148,6 +152,8 @@ class SessionResponse(_message.Message):
     REFRESH_EXPIRES_IN_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    MFA_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
     token_type: _builtins.str
     expires_in: _builtins.int
@@ -158,6 +164,14 @@ class SessionResponse(_message.Message):
     session_id: _builtins.str
     @_builtins.property
     def user(self) -> Global___User: ...
+    @_builtins.property
+    def mfa(self) -> Global___MfaChallenge:
+        """Set when a second factor is needed: complete the login over HTTP with the token."""
+
+    @_builtins.property
+    def enrollment(self) -> Global___MfaEnrollment:
+        """Set when the user must set up a second factor first."""
+
     def __init__(
         self,
         *,
@@ -168,14 +182,81 @@ class SessionResponse(_message.Message):
         refresh_expires_in: _builtins.int = ...,
         user: Global___User | None = ...,
         session_id: _builtins.str = ...,
+        mfa: Global___MfaChallenge | None = ...,
+        enrollment: Global___MfaEnrollment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment", "mfa", b"mfa", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "expires_in", b"expires_in", "refresh_expires_in", b"refresh_expires_in", "refresh_token", b"refresh_token", "session_id", b"session_id", "token_type", b"token_type", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "enrollment", b"enrollment", "expires_in", b"expires_in", "mfa", b"mfa", "refresh_expires_in", b"refresh_expires_in", "refresh_token", b"refresh_token", "session_id", b"session_id", "token_type", b"token_type", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionResponse: _TypeAlias = SessionResponse  # noqa: Y015
+
+@_typing.final
+class MfaChallenge(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MFA_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
+    RISK_LEVEL_FIELD_NUMBER: _builtins.int
+    RISK_SIGNALS_FIELD_NUMBER: _builtins.int
+    mfa_token: _builtins.str
+    expires_in: _builtins.int
+    """Seconds."""
+    risk_level: _builtins.str
+    """`low`, `medium`, `high` or `critical`."""
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Such as `totp`, `recovery_code`, `passkey`."""
+
+    @_builtins.property
+    def risk_signals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        mfa_token: _builtins.str = ...,
+        expires_in: _builtins.int = ...,
+        factors: _abc.Iterable[_builtins.str] | None = ...,
+        risk_level: _builtins.str = ...,
+        risk_signals: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "factors", b"factors", "mfa_token", b"mfa_token", "risk_level", b"risk_level", "risk_signals", b"risk_signals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MfaChallenge: _TypeAlias = MfaChallenge  # noqa: Y015
+
+@_typing.final
+class MfaEnrollment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENROLLMENT_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
+    enrollment_token: _builtins.str
+    """A bearer token that opens nothing but the set-up of a second factor."""
+    expires_in: _builtins.int
+    """Seconds."""
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        enrollment_token: _builtins.str = ...,
+        expires_in: _builtins.int = ...,
+        factors: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment_token", b"enrollment_token", "expires_in", b"expires_in", "factors", b"factors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MfaEnrollment: _TypeAlias = MfaEnrollment  # noqa: Y015
 
 @_typing.final
 class RefreshRequest(_message.Message):

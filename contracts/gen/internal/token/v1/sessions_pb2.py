@@ -26,7 +26,7 @@ from contracts.gen.internal.identity.v1 import users_pb2 as internal_dot_identit
 from contracts.gen.internal.token.v1 import origin_pb2 as internal_dot_token_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n internal/token/v1/sessions.proto\x12\x11internal.token.v1\x1a internal/identity/v1/users.proto\x1a\x1einternal/token/v1/origin.proto\"\x96\x01\n\x12OpenSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x0b\n\x03\x61mr\x18\x03 \x03(\t\x12\x0b\n\x03\x61\x63r\x18\x04 \x01(\t\x12)\n\x06origin\x18\x05 \x01(\x0b\x32\x19.internal.token.v1.Origin\"\xaa\x01\n\rOpenedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\x03\x12(\n\x04user\x18\x06 \x01(\x0b\x32\x1a.internal.identity.v1.User\"l\n\x15RefreshSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12)\n\x06origin\x18\x03 \x01(\x0b\x32\x19.internal.token.v1.Origin\"o\n\x18\x45ndSessionOfTokenRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12)\n\x06origin\x18\x03 \x01(\x0b\x32\x19.internal.token.v1.Origin\"\x1b\n\x19\x45ndSessionOfTokenResponse\"\x8e\x01\n\x12\x45ndSessionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x19\n\x11\x65xcept_session_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x06origin\x18\x05 \x01(\x0b\x32\x19.internal.token.v1.Origin\"$\n\x13\x45ndSessionsResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x05\"e\n\x0ePutUserRequest\x12(\n\x04user\x18\x01 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12)\n\x06origin\x18\x02 \x01(\x0b\x32\x19.internal.token.v1.Origin\"\x11\n\x0fPutUserResponse2\xe6\x03\n\x0eSessionService\x12V\n\x0bOpenSession\x12%.internal.token.v1.OpenSessionRequest\x1a .internal.token.v1.OpenedSession\x12\\\n\x0eRefreshSession\x12(.internal.token.v1.RefreshSessionRequest\x1a .internal.token.v1.OpenedSession\x12n\n\x11\x45ndSessionOfToken\x12+.internal.token.v1.EndSessionOfTokenRequest\x1a,.internal.token.v1.EndSessionOfTokenResponse\x12\\\n\x0b\x45ndSessions\x12%.internal.token.v1.EndSessionsRequest\x1a&.internal.token.v1.EndSessionsResponse\x12P\n\x07PutUser\x12!.internal.token.v1.PutUserRequest\x1a\".internal.token.v1.PutUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n internal/token/v1/sessions.proto\x12\x11internal.token.v1\x1a internal/identity/v1/users.proto\x1a\x1einternal/token/v1/origin.proto\"\xcd\x01\n\x12OpenSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x0b\n\x03\x61mr\x18\x03 \x03(\t\x12\x0b\n\x03\x61\x63r\x18\x04 \x01(\t\x12)\n\x06origin\x18\x05 \x01(\x0b\x32\x19.internal.token.v1.Origin\x12\x11\n\ttoken_use\x18\x06 \x01(\t\x12\x10\n\x08only_for\x18\x07 \x01(\x03\x12\x10\n\x08\x61\x63t_json\x18\x08 \x01(\t\"\xaa\x01\n\rOpenedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\x03\x12(\n\x04user\x18\x06 \x01(\x0b\x32\x1a.internal.identity.v1.User\"l\n\x15RefreshSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12)\n\x06origin\x18\x03 \x01(\x0b\x32\x19.internal.token.v1.Origin\"o\n\x18\x45ndSessionOfTokenRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12)\n\x06origin\x18\x03 \x01(\x0b\x32\x19.internal.token.v1.Origin\"\x1b\n\x19\x45ndSessionOfTokenResponse\"\x8e\x01\n\x12\x45ndSessionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x19\n\x11\x65xcept_session_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x06origin\x18\x05 \x01(\x0b\x32\x19.internal.token.v1.Origin\"$\n\x13\x45ndSessionsResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x05\"\x86\x01\n\x11\x45ndSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x06origin\x18\x05 \x01(\x0b\x32\x19.internal.token.v1.Origin\"#\n\x12\x45ndSessionResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x08\"e\n\x0ePutUserRequest\x12(\n\x04user\x18\x01 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12)\n\x06origin\x18\x02 \x01(\x0b\x32\x19.internal.token.v1.Origin\"\x11\n\x0fPutUserResponse2\xc1\x04\n\x0eSessionService\x12V\n\x0bOpenSession\x12%.internal.token.v1.OpenSessionRequest\x1a .internal.token.v1.OpenedSession\x12\\\n\x0eRefreshSession\x12(.internal.token.v1.RefreshSessionRequest\x1a .internal.token.v1.OpenedSession\x12n\n\x11\x45ndSessionOfToken\x12+.internal.token.v1.EndSessionOfTokenRequest\x1a,.internal.token.v1.EndSessionOfTokenResponse\x12\\\n\x0b\x45ndSessions\x12%.internal.token.v1.EndSessionsRequest\x1a&.internal.token.v1.EndSessionsResponse\x12Y\n\nEndSession\x12$.internal.token.v1.EndSessionRequest\x1a%.internal.token.v1.EndSessionResponse\x12P\n\x07PutUser\x12!.internal.token.v1.PutUserRequest\x1a\".internal.token.v1.PutUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internal.token.v1.sessions_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENSESSIONREQUEST']._serialized_start=122
-  _globals['_OPENSESSIONREQUEST']._serialized_end=272
-  _globals['_OPENEDSESSION']._serialized_start=275
-  _globals['_OPENEDSESSION']._serialized_end=445
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=447
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=555
-  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_start=557
-  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_end=668
-  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_start=670
-  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_end=697
-  _globals['_ENDSESSIONSREQUEST']._serialized_start=700
-  _globals['_ENDSESSIONSREQUEST']._serialized_end=842
-  _globals['_ENDSESSIONSRESPONSE']._serialized_start=844
-  _globals['_ENDSESSIONSRESPONSE']._serialized_end=880
-  _globals['_PUTUSERREQUEST']._serialized_start=882
-  _globals['_PUTUSERREQUEST']._serialized_end=983
-  _globals['_PUTUSERRESPONSE']._serialized_start=985
-  _globals['_PUTUSERRESPONSE']._serialized_end=1002
-  _globals['_SESSIONSERVICE']._serialized_start=1005
-  _globals['_SESSIONSERVICE']._serialized_end=1491
+  _globals['_OPENSESSIONREQUEST']._serialized_end=327
+  _globals['_OPENEDSESSION']._serialized_start=330
+  _globals['_OPENEDSESSION']._serialized_end=500
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=502
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=610
+  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_start=612
+  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_end=723
+  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_start=725
+  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_end=752
+  _globals['_ENDSESSIONSREQUEST']._serialized_start=755
+  _globals['_ENDSESSIONSREQUEST']._serialized_end=897
+  _globals['_ENDSESSIONSRESPONSE']._serialized_start=899
+  _globals['_ENDSESSIONSRESPONSE']._serialized_end=935
+  _globals['_ENDSESSIONREQUEST']._serialized_start=938
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1072
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1074
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1109
+  _globals['_PUTUSERREQUEST']._serialized_start=1111
+  _globals['_PUTUSERREQUEST']._serialized_end=1212
+  _globals['_PUTUSERRESPONSE']._serialized_start=1214
+  _globals['_PUTUSERRESPONSE']._serialized_end=1231
+  _globals['_SESSIONSERVICE']._serialized_start=1234
+  _globals['_SESSIONSERVICE']._serialized_end=1811
 # @@protoc_insertion_point(module_scope)

@@ -29,8 +29,19 @@ class OpenSessionRequest(_message.Message):
     AMR_FIELD_NUMBER: _builtins.int
     ACR_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    TOKEN_USE_FIELD_NUMBER: _builtins.int
+    ONLY_FOR_FIELD_NUMBER: _builtins.int
+    ACT_JSON_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     acr: _builtins.str
+    token_use: _builtins.str
+    """`token_use` of the access tokens; empty for `access`."""
+    only_for: _builtins.int
+    """Seconds after which the session is over, and its one access token with it: there is no refresh token. 0 for a
+    session of the usual length.
+    """
+    act_json: _builtins.str
+    """The `act` claim as JSON (RFC 8693 section 4.1), for who acts in the user's name; empty for the user itself."""
     @_builtins.property
     def user(self) -> _users_pb2.User: ...
     @_builtins.property
@@ -47,10 +58,13 @@ class OpenSessionRequest(_message.Message):
         amr: _abc.Iterable[_builtins.str] | None = ...,
         acr: _builtins.str = ...,
         origin: _origin_pb2.Origin | None = ...,
+        token_use: _builtins.str = ...,
+        only_for: _builtins.int = ...,
+        act_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "amr", b"amr", "client_id", b"client_id", "origin", b"origin", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "act_json", b"act_json", "amr", b"amr", "client_id", b"client_id", "only_for", b"only_for", "origin", b"origin", "token_use", b"token_use", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,6 +85,7 @@ class OpenedSession(_message.Message):
     expires_in: _builtins.int
     """Seconds."""
     refresh_token: _builtins.str
+    """Empty for a session that cannot be renewed."""
     refresh_expires_in: _builtins.int
     """Seconds."""
     @_builtins.property
@@ -212,6 +227,58 @@ class EndSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EndSessionsResponse: _TypeAlias = EndSessionsResponse  # noqa: Y015
+
+@_typing.final
+class EndSessionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    user_id: _builtins.str
+    session_id: _builtins.str
+    reason: _builtins.str
+    """Such as `user_revoked`."""
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "origin", b"origin", "reason", b"reason", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionRequest: _TypeAlias = EndSessionRequest  # noqa: Y015
+
+@_typing.final
+class EndSessionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    ended: _builtins.bool
+    def __init__(
+        self,
+        *,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
 
 @_typing.final
 class PutUserRequest(_message.Message):

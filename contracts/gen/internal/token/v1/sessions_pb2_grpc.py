@@ -55,6 +55,11 @@ class SessionServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionsRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionsResponse.FromString,
                 _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/internal.token.v1.SessionService/EndSession',
+                request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
         self.PutUser = channel.unary_unary(
                 '/internal.token.v1.SessionService/PutUser',
                 request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.PutUserRequest.SerializeToString,
@@ -94,6 +99,13 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndSession(self, request, context):
+        """EndSession ends one session of a user; quietly also when there is no such live one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutUser(self, request, context):
         """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end.
         """
@@ -123,6 +135,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.EndSessions,
                     request_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionsRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionsResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionResponse.SerializeToString,
             ),
             'PutUser': grpc.unary_unary_rpc_method_handler(
                     servicer.PutUser,
@@ -239,6 +256,33 @@ class SessionService:
             '/internal.token.v1.SessionService/EndSessions',
             internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionsRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.SessionService/EndSession',
+            internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class SessionServiceStub:
     """EndSessionOfToken ends the session of a refresh token; quietly also when it has ended already."""
     EndSessions: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionsRequest, _sessions_pb2.EndSessionsResponse]
     """EndSessions ends a user's sessions, all or all but one, and revokes their access tokens."""
+    EndSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]
+    """EndSession ends one session of a user; quietly also when there is no such live one."""
     PutUser: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.PutUserRequest, _sessions_pb2.PutUserResponse]
     """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
 
@@ -57,6 +59,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """EndSessionOfToken ends the session of a refresh token; quietly also when it has ended already."""
     EndSessions: _aio.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionsRequest, _sessions_pb2.EndSessionsResponse]  # type: ignore[assignment]
     """EndSessions ends a user's sessions, all or all but one, and revokes their access tokens."""
+    EndSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """EndSession ends one session of a user; quietly also when there is no such live one."""
     PutUser: _aio.UnaryUnaryMultiCallable[_sessions_pb2.PutUserRequest, _sessions_pb2.PutUserResponse]  # type: ignore[assignment]
     """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
 
@@ -94,6 +98,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.EndSessionsResponse, _abc.Awaitable[_sessions_pb2.EndSessionsResponse]]:
         """EndSessions ends a user's sessions, all or all but one, and revokes their access tokens."""
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _sessions_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.EndSessionResponse, _abc.Awaitable[_sessions_pb2.EndSessionResponse]]:
+        """EndSession ends one session of a user; quietly also when there is no such live one."""
 
     @_abc_1.abstractmethod
     def PutUser(

@@ -1,0 +1,14 @@
+"""What an access token is for: the values of its `token_use` claim."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ACCESS: Final = "access"
+"""A user's token; what a customer's service accepts."""
+
+ENROLLMENT: Final = "enrollment"
+"""Opens nothing but the set-up of a second factor; no customer's service accepts it."""
+
+USER_TOKENS: Final = frozenset({ACCESS, ENROLLMENT})
+"""What the gateway takes from a user; which routes an enrolling one may call is the contract's to say."""

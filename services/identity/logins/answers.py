@@ -1,0 +1,46 @@
+"""How the outcome of a login is answered over HTTP; the same for every way in."""
+
+from __future__ import annotations
+
+from fastapi import Response
+
+from contracts.session import (
+    EnrollmentRequired,
+    MfaRequired,
+    RefreshCookie,
+    RiskView,
+    SessionOpened,
+    Transport,
+    session_answer,
+)
+from services.identity.logins.models import Challenged, EnrollmentDue, Opened, Outcome, Risk
+
+LoginAnswer = SessionOpened | MfaRequired | EnrollmentRequired
+"""What a route that logs in declares as its answer."""
+
+
+def login_answer(
+    outcome: Outcome, transport: Transport, cookie: RefreshCookie, response: Response
+) -> LoginAnswer:
+    """Render an outcome, and set the cookies that go with it."""
+    match outcome:
+        case Opened():
+            return session_answer(outcome.session, transport, cookie, response)
+        case Challenged():
+            return MfaRequired(
+                mfa_token=outcome.mfa_token,
+                expires_in=outcome.expires_in,
+                factors=list(outcome.factors),
+                risk=_risk(outcome.risk),
+            )
+        case EnrollmentDue():
+            return EnrollmentRequired(
+                enrollment_token=outcome.enrollment_token,
+                expires_in=outcome.expires_in,
+                factors=list(outcome.factors),
+                risk=_risk(outcome.risk),
+            )
+
+
+def _risk(risk: Risk) -> RiskView:
+    return RiskView(level=risk.level, signals=list(risk.signals))
