@@ -35,7 +35,7 @@ async def test_me_shows_the_user_of_the_token(system: System, person: Person) ->
     answer = await system.call("identity", "GET", "/api/auth/me", caller=person.caller())
 
     assert answer.status == 200
-    assert answer.json == {**person.document["user"], "locale": None, "phone": None, "last_login_at": None}
+    assert answer.json == {**person.document["user"], "locale": None, "phone": None}
 
 
 async def test_me_refuses_whoever_is_no_user_of_this_client(system: System, person: Person) -> None:
