@@ -96,3 +96,10 @@ def test_processes_start_when_what_they_need_is_there(compose: Manifest) -> None
 def test_images_of_others_are_pinned(compose: Manifest) -> None:
     for name in STORES:
         assert "." in compose["services"][name]["image"].rpartition(":")[2], name
+
+
+def test_who_stands_before_the_gateway_can_be_said(compose: Manifest) -> None:
+    """Without it all clients behind a balancer share one address, and with it every limit by address."""
+    told = compose["services"][GATEWAY]["environment"]
+    assert told["TRUSTED_PROXIES"] == "${TRUSTED_PROXIES:-}"
+    assert told["FORWARDED_HEADER"] == "${FORWARDED_HEADER:-x-forwarded-for}"
