@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+MAX_CLOCK_DIFFERENCE: Final = timedelta(seconds=90)
+"""What the clocks of two machines of one system may differ by without anything being refused for it."""
 
 
 class Clock(Protocol):

@@ -1,7 +1,8 @@
 """Who is calling: decided at the gateway, signed, and believed by a service only when the signature is good.
 
 `X-Auth-Context` is `base64url(JSON).hex(HMAC-SHA256)`. The MAC covers method and target, so that a context
-seen for one request is good for no other, and it lives for seconds.
+seen for one request is good for no other. It lives for 30 s, and for `MAX_CLOCK_DIFFERENCE` more where the
+clocks of gateway and service differ.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from chassis.clock import MAX_CLOCK_DIFFERENCE
 from chassis.errors import Forbidden, Unauthenticated
 
 HEADER = b"x-auth-context"
 _LIFETIME_SECONDS = 30
+_DIFFERENCE_SECONDS = MAX_CLOCK_DIFFERENCE.total_seconds()
 _MAX_BYTES = 8192
 
 
@@ -42,7 +45,7 @@ class KeyKind(StrEnum):
 
 
 class ContextRejected(Exception):
-    """The context header is missing, forged, of another request, or too old."""
+    """The context header is missing, forged, of another request, or of another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,16 @@ _MEMBERS = tuple(field.name for field in fields(CallerContext))
 _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
-def sign_context(context: CallerContext, key: bytes, method: str, target: str) -> bytes:
-    """Return the header's value for one request (`target` is the raw path with the query)."""
+def sign_context(
+    context: CallerContext, key: bytes, method: str, target: str, *, now: float | None = None
+) -> bytes:
+    """Return the header's value for one request (`target` is the raw path with the query).
+
+    `now` is in Unix seconds; without it the machine's.
+    """
     # `asdict` copies deeply, which costs as much as the rest of the signing.
     members = {name: value for name in _MEMBERS if (value := getattr(context, name))}
-    members["exp"] = int(time.time()) + _LIFETIME_SECONDS
+    members["exp"] = int(time.time() if now is None else now) + _LIFETIME_SECONDS
     payload = base64.urlsafe_b64encode(_encode(members).encode())
     return payload + b"." + _mac(key, method, target, payload)
 
@@ -138,8 +146,9 @@ def verify_context(header: bytes, key: bytes, method: str, target: str) -> Calle
         raise ContextRejected("forged")
     try:
         members: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload))
-        if members.pop("exp") < time.time():
-            raise ContextRejected("too old")
+        left = members.pop("exp") - time.time()
+        if not -_DIFFERENCE_SECONDS <= left <= _LIFETIME_SECONDS + _DIFFERENCE_SECONDS:
+            raise ContextRejected("of another time")
         return _decode(members)
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise ContextRejected("malformed") from error

@@ -11,13 +11,15 @@ import hmac
 import time
 from collections.abc import Iterable
 
+from chassis.clock import MAX_CLOCK_DIFFERENCE
 from chassis.sealing import derive_key, parse_key
 
 _LIFETIME_SECONDS = 30
+_DIFFERENCE_SECONDS = MAX_CLOCK_DIFFERENCE.total_seconds()
 
 
 class BadCallerProof(Exception):
-    """A caller's proof is missing, forged, too old, or of an unknown pair."""
+    """A caller's proof is missing, forged, of another time, or of an unknown pair."""
 
 
 class InternalKeys:
@@ -68,13 +70,16 @@ class InternalKeys:
         except KeyError:
             raise BadCallerProof(f"no key for {caller}>{callee}") from None
 
-    def prove(self, caller: str, callee: str, method: str) -> str:
-        """Return a proof, good for seconds and for one RPC method, that the caller holds the pair's key."""
-        stamp = str(int(time.time()))
+    def prove(self, caller: str, callee: str, method: str, *, now: float | None = None) -> str:
+        """Return a proof, good for seconds and for one RPC method, that the caller holds the pair's key.
+
+        `now` is in Unix seconds; without it the machine's.
+        """
+        stamp = str(int(time.time() if now is None else now))
         return f"{stamp}.{_mac(self.key(caller, callee), stamp, method)}"
 
     def check(self, caller: str, callee: str, method: str, proof: str) -> None:
-        """Check a proof.
+        """Check a proof: made in the last 30 s, by a clock that differs by `MAX_CLOCK_DIFFERENCE` at most.
 
         Raises:
             BadCallerProof: it is not good.
@@ -84,8 +89,9 @@ class InternalKeys:
             raise BadCallerProof("malformed")
         if not hmac.compare_digest(mac, _mac(self.key(caller, callee), stamp, method)):
             raise BadCallerProof("wrong key")
-        if abs(time.time() - int(stamp)) > _LIFETIME_SECONDS:
-            raise BadCallerProof("too old")
+        age = time.time() - int(stamp)
+        if not -_DIFFERENCE_SECONDS <= age <= _LIFETIME_SECONDS + _DIFFERENCE_SECONDS:
+            raise BadCallerProof("of another time")
 
 
 def _mac(key: bytes, stamp: str, method: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,30 @@ async def test_call_when_proof_is_missing_or_of_another_method_then_unauthentica
         assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize(
+    ("ago", "is_good"), [(0, True), (28, True), (-88, True), (118, True), (-95, False), (125, False)]
+)
+async def test_call_when_clocks_differ_then_proof_and_caller_are_good_and_replay_stays_bounded(
+    port: int, ago: int, is_good: bool
+) -> None:
+    """F-10: both live for 30 s, and for the 90 s more that the clocks of two machines may differ by."""
+    then = time.time() - ago
+    context = CallerContext(access=Access.PUBLIC, request_id="r", ip="198.51.100.9")
+    key = keys().key("gateway", "peer")
+    old_proof = ((CALLER, "gateway"), (PROOF, keys().prove("gateway", "peer", GET, now=then)))
+    new_proof = ((CALLER, "gateway"), (PROOF, keys().prove("gateway", "peer", GET)))
+    old_caller = (CONTEXT, sign_context(context, key, "RPC", GET, now=then).decode())
+    new_caller = (CONTEXT, sign_context(context, key, "RPC", GET).decode())
+    assert (await raw(port, (*new_proof, new_caller))).id == "198.51.100.9"
+    for metadata in ((*old_proof, new_caller), (*new_proof, old_caller)):
+        if is_good:
+            assert (await raw(port, metadata)).id == "198.51.100.9"
+        else:
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await raw(port, metadata)
+            assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_forwarded_caller_when_signed_for_the_pair_then_known_else_refused(port: int) -> None:
     context = CallerContext(access=Access.PUBLIC, request_id="r", ip="198.51.100.9")
     proof = ((CALLER, "gateway"), (PROOF, keys().prove("gateway", "peer", GET)))
@@ -209,7 +234,7 @@ async def test_mtls_names_the_caller_by_certificate(tmp_path: Path) -> None:
 class _AnyKeys(InternalKeys):
     """Keys of nobody: with certificates no proof counts."""
 
-    def prove(self, caller: str, callee: str, method: str) -> str:
+    def prove(self, caller: str, callee: str, method: str, *, now: float | None = None) -> str:
         return "none"
 
 

@@ -4,7 +4,23 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from signing import ABSENT, AUDIENCE, ED, ES, HS, KEYS, LEEWAY, NOW, RS, header, jws, payload, rs256, text
+from signing import (
+    ABSENT,
+    AUDIENCE,
+    ED,
+    ES,
+    HS,
+    ISSUED_AHEAD,
+    KEYS,
+    LEEWAY,
+    NOW,
+    RS,
+    header,
+    jws,
+    payload,
+    rs256,
+    text,
+)
 
 
 class Vector(NamedTuple):
@@ -38,7 +54,10 @@ def accepted() -> Iterator[Vector]:
     yield good("valid-header-note", "an unknown header parameter", jws(header(note="x"), payload()))
     yield good("valid-aud-list", "the audience as a list of it alone", jws(header(), payload(aud=[AUDIENCE])))
     yield good("valid-exp-leeway", "just within the leeway", jws(header(), payload(exp=NOW - LEEWAY + 1)))
-    yield good("valid-iat-leeway", "issued by a clock ahead", jws(header(), payload(iat=NOW + LEEWAY)))
+    ahead = jws(header(), payload(iat=NOW + ISSUED_AHEAD, nbf=NOW + LEEWAY))
+    yield good("valid-iat-ahead", "issued by a clock ahead, and nbf allows for it", ahead)
+    bare = jws(header(), payload(iat=NOW + LEEWAY, nbf=ABSENT))
+    yield good("valid-iat-leeway", "issued by a clock ahead, without nbf", bare)
     yield good("valid-nbf-leeway", "not before, by a clock ahead", jws(header(), payload(nbf=NOW + LEEWAY)))
     yield good("valid-nbf-absent", "nbf is optional", jws(header(), payload(nbf=ABSENT)))
     floats = text(payload()).replace(b'"exp":1800000600', b'"exp":1800000600.0')

@@ -9,6 +9,7 @@ from signing import (
     ABSENT,
     AUDIENCE,
     CLIENT,
+    ISSUED_AHEAD,
     ISSUER,
     KEYS,
     LEEWAY,
@@ -59,7 +60,7 @@ def claims() -> Iterator[Vector]:
             "true": ("J-12", True),
             "fraction": ("J-12", NOW - 0.5),
             "negative": ("J-12", -1),
-            "future": ("J-12", NOW + LEEWAY + 1),
+            "future": ("J-12", NOW + ISSUED_AHEAD + 1),
             "hour-ahead": ("J-12", NOW + 3600),
         },
         "nbf": {
@@ -123,6 +124,8 @@ def claims() -> Iterator[Vector]:
             )
     both = jws(header(), payload(scope="a", scopes=["a", "admin"]))
     yield Vector("scope-differs", "J-08", "scope and scopes differ", both)
+    early = jws(header(), payload(iat=NOW + LEEWAY + 1, nbf=ABSENT))
+    yield Vector("iat-future-nbf-absent", "J-12", "without nbf, not before iat", early)
     for name, ago in (("leeway", LEEWAY), ("leeway-1", LEEWAY + 1), ("hour", 3600)):
         late = jws(header(), payload(exp=NOW - ago, iat=NOW - 7200, nbf=NOW - 7200))
         yield Vector(f"exp-past-{name}", "J-11", "expired", late, "token_expired")

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 HERE: Final = Path(__file__).resolve().parent
 NOW: Final = 1_800_000_000
 LEEWAY: Final = 30
+ISSUED_AHEAD: Final = 120
 ISSUER: Final = "https://auth.example.com"
 AUDIENCE: Final = "https://api.example.com"
 CLIENT: Final = "0190f5c0-0000-7000-8000-00000000000a"

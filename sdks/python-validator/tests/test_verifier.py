@@ -185,6 +185,17 @@ async def test_verify_when_clocks_differ_by_leeway_then_accepts_and_not_beyond(
     assert (await verifier.verify(ahead)).sub == "u1"
 
 
+async def test_verify_when_issuers_clock_is_ahead_and_nbf_allows_for_it_then_accepts_within_120_s(
+    issuer: LocalIssuer, keys: JwksKeys, clock: ManualClock
+) -> None:
+    now = int(clock())
+    verifier = TokenVerifier(keys, issuer="https://auth.test", clock=clock)
+    assert (await verifier.verify(issuer.token("k1", iat=now + 120, nbf=now + 30))).iat == now + 120
+    for early in ({"iat": now + 121, "nbf": now}, {"iat": now + 31}, {"iat": now, "nbf": now + 31}):
+        with pytest.raises(TokenInvalid):
+            await verifier.verify(issuer.token("k1", **early))
+
+
 async def test_revocations_when_expired_then_are_forgotten_and_not_before(
     issuer: LocalIssuer, verifier: TokenVerifier, clock: ManualClock
 ) -> None:

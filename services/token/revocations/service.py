@@ -11,7 +11,7 @@ import structlog
 from authservice_validator import RevocationKind
 
 from chassis.bus import Bus
-from chassis.clock import Clock
+from chassis.clock import MAX_CLOCK_DIFFERENCE, Clock
 from chassis.database import Database, Tx
 from chassis.errors import Unavailable
 from services.token.revocations import store
@@ -22,8 +22,9 @@ log = structlog.get_logger()
 INVALIDATE = "invalidate.revocations"
 """Plain subject without text: there is news in the table."""
 
-# A token is accepted for up to a minute past its end by a validator whose clock is late.
-_LEEWAY = timedelta(seconds=60)
+# A token is accepted for up to a minute past its end, which another process set by a clock of its own: were
+# the revocation forgotten before, the token would live again.
+_LEEWAY = timedelta(seconds=60) + MAX_CLOCK_DIFFERENCE
 _HOUSEKEEPING_SECONDS = 60.0
 
 

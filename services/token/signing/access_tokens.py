@@ -9,9 +9,12 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
+from chassis.clock import MAX_CLOCK_DIFFERENCE
 from chassis.ids import new_id
 from contracts.gen.internal.identity.v1 import users_pb2
 from services.token.signing.algorithms import Signer
+
+_DIFFERENCE_SECONDS = int(MAX_CLOCK_DIFFERENCE.total_seconds())
 
 SIGNED = Counter("tokens_signed_total", "Access tokens signed.", ["alg"])
 
@@ -51,7 +54,11 @@ class AccessTokens:
         self._ttl = int(ttl.total_seconds())
 
     def sign(self, signer: Signer, subject: Subject, now: datetime) -> AccessToken:
-        """Sign a user's access token."""
+        """Sign a user's access token.
+
+        `iat` is the time of this process, which revocations go by. `nbf` is earlier by as much as clocks may
+        differ (RFC 7519 §4.1.5), so that a validator whose clock is late takes the token at once.
+        """
         issued_at = int(now.timestamp())
         expires_at = min(issued_at + self._ttl, int(subject.session_expires_at.timestamp()))
         user = subject.user
@@ -61,7 +68,7 @@ class AccessTokens:
             "aud": str(subject.client_id),
             "exp": expires_at,
             "iat": issued_at,
-            "nbf": issued_at,
+            "nbf": issued_at - _DIFFERENCE_SECONDS,
             "jti": str(new_id()),
             "sid": str(subject.session_id),
             "client_id": str(subject.client_id),

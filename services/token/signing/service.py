@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from chassis.bus import Bus
-from chassis.clock import Clock
+from chassis.clock import MAX_CLOCK_DIFFERENCE, Clock
 from chassis.context import CallerContext
 from chassis.database import Database
 from chassis.errors import Unavailable
@@ -29,8 +29,9 @@ from services.token.signing.models import KeyStatus, Rotation
 
 log = structlog.get_logger()
 
-# Beside a token's life: a process that heard of the rotation late, and a validator whose clock is late.
-_LATE = timedelta(seconds=FRESH_SECONDS + 60)
+# Beside a token's life: a process that heard of the rotation late and whose clock is early, and a validator
+# whose clock is late.
+_LATE = timedelta(seconds=FRESH_SECONDS + 60) + MAX_CLOCK_DIFFERENCE
 _HOUSEKEEPING_SECONDS = 60.0
 _REVOKED_SECRETS_KEPT = timedelta(days=1)
 

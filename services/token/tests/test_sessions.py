@@ -39,7 +39,7 @@ async def test_open_when_user_is_active_then_claims_of_the_contract(
         "aud": str(tenant.id),
         "exp": issued_at + 900,
         "iat": issued_at,
-        "nbf": issued_at,
+        "nbf": issued_at - 90,
         "jti": claims["jti"],
         "sid": opened.session_id,
         "client_id": str(tenant.id),

@@ -20,6 +20,10 @@ from authservice_validator.jose import (
 from authservice_validator.keys import KeySource
 from authservice_validator.revocation import MAX_LEEWAY_SECONDS, RevocationSet
 
+# `iat` says when a token was issued, not from when on it holds (RFC 7519 §4.1.6): that is `nbf`, which the
+# issuer sets for clocks that differ. It is refused only when further ahead than clocks of one system can be.
+_MAX_ISSUED_AHEAD_SECONDS: Final = 120
+
 # Headers that signed something; an issuer has one per key in use.
 _MAX_KNOWN_HEADERS: Final = 64
 
@@ -50,7 +54,8 @@ class TokenVerifier:
         client_id: the tenant whose tokens are accepted; None accepts every tenant of the issuer.
         token_uses: accepted values of `token_use`; by default the tokens of users only. Add
             `client_credentials` to let service accounts in.
-        leeway: tolerance for clocks that differ, up to 60 s.
+        leeway: tolerance for clocks that differ, up to 60 s, at `exp` and `nbf`. `iat` may be up to 120 s
+            ahead in a token that has `nbf`, and takes its place in one without.
         cache_size: how many verified tokens are remembered; 0 turns the cache off.
         cache_ttl: after this time a remembered token is verified anew.
         revocations: consulted on every call; None is a set of its own that nothing fills.
@@ -140,8 +145,8 @@ class TokenVerifier:
         if claims.token_use not in self._token_uses:
             raise TokenInvalid("the token is for another use")
         now = self._clock()
-        latest = now + self._leeway
-        if claims.iat > latest or (claims.nbf is not None and claims.nbf > latest):
+        not_before = claims.iat if claims.nbf is None else claims.nbf
+        if not_before > now + self._leeway or claims.iat > now + _MAX_ISSUED_AHEAD_SECONDS:
             raise TokenInvalid("the token is not valid yet")
         if now >= claims.exp + self._leeway:
             raise TokenExpired("the token has expired")
