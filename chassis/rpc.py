@@ -7,9 +7,10 @@ and detail.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 from uuid import UUID
@@ -47,6 +48,8 @@ CONTEXT = "x-auth-context"
 _DETAILS = "grpc-status-details-bin"
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _DEFAULT_TIMEOUT_SECONDS = 5.0
+_CONNECT_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 0.5  # so that who waits for a connection sees the peer that has come back
 _OPEN_SERVICES = ("grpc.health.v1.Health",)
 _REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
@@ -311,6 +314,10 @@ class Channel:
 
     `addresses` is `host:port`, comma separated for several, used in turn. Every call carries the caller's
     proof, the time that is left (at most five seconds unless `timeout` is given) and the trace.
+
+    Without a connection a call waits for one, up to a second, so that a peer that starts anew is hardly
+    noticed; nothing has been sent then, so this is right for every method. Who has another answer at hand
+    does not wait: `wait_for_ready=False`.
     """
 
     def __init__(
@@ -323,6 +330,7 @@ class Channel:
         self._keys = keys
         self._tls = tls
         self._made: grpc.aio.Channel | None = None
+        self._connecting: asyncio.Task[None] | None = None
 
     @property
     def for_stubs(self) -> grpc.aio.Channel:
@@ -334,7 +342,7 @@ class Channel:
         options = [
             ("grpc.lb_policy_name", "round_robin"),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", int(_LONGEST_BACKOFF_SECONDS * 1000)),
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.use_local_subchannel_pool", 1),
@@ -347,6 +355,8 @@ class Channel:
 
     async def stop(self) -> None:
         """Close it."""
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._made is not None:
             await self._made.close(grace=1)
 
@@ -358,9 +368,15 @@ class Channel:
             request: Any,
             timeout: float = _DEFAULT_TIMEOUT_SECONDS,  # noqa: ASYNC109 - gRPC's own parameter
             metadata: Metadata = (),
+            *,
+            wait_for_ready: bool = True,
         ) -> Any:
+            channel = self._channel()
             if not made:
-                made.append(self._channel().unary_unary(method, request_serializer, response_deserializer))
+                made.append(channel.unary_unary(method, request_serializer, response_deserializer))
+            is_ready = channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+            if wait_for_ready and not is_ready:
+                await self._await_connection(channel)
             try:
                 return await made[0](
                     request,
@@ -396,6 +412,13 @@ class Channel:
         proof = self._keys.prove(self._caller, self._callee, method)
         return ((CALLER, self._caller), (PROOF, proof), *trace.items())
 
+    async def _await_connection(self, channel: grpc.aio.Channel) -> None:
+        """Wait for a connection within the time that is left; whether one came, the call will see."""
+        if self._connecting is None or self._connecting.done():
+            # One for all who wait, without the context of the first: a watch cannot be taken back.
+            self._connecting = asyncio.create_task(_connected(channel), context=Context())
+        await asyncio.wait({self._connecting}, timeout=deadlines.remaining(_CONNECT_SECONDS))
+
     def _channel(self) -> grpc.aio.Channel:
         if self._made is None:
             raise Unavailable
@@ -405,6 +428,12 @@ class Channel:
         if len(self._addresses) == 1 and not self._addresses[0][0].isdigit():
             return f"dns:///{self._addresses[0]}"
         return f"ipv4:{','.join(self._addresses)}"
+
+
+async def _connected(channel: grpc.aio.Channel) -> None:
+    """Return when the channel has a connection."""
+    while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+        await channel.wait_for_state_change(state)
 
 
 def as_app_error(error: grpc.aio.AioRpcError) -> AppError:

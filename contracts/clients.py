@@ -92,6 +92,10 @@ class ApiKey:
     expires_at: int
 
 
+_Ask = Callable[[bool], Awaitable[ApiKey | Client | None]]
+"""Asks `orgs`, waiting for a connection or not."""
+
+
 @dataclass(slots=True)
 class _Entry:
     value: ApiKey | Client
@@ -102,8 +106,8 @@ class ClientDirectory:
     """Looks clients up by key or id.
 
     An answer is fresh for 30 s and dropped at once when the client changes. While `orgs` is away a stale one
-    is served for up to ten minutes, logged. Unknown keys are remembered for seconds, so that guessing does
-    not reach `orgs`.
+    is served for up to ten minutes, logged and without delay. Unknown keys are remembered for seconds, so
+    that guessing does not reach `orgs`.
     """
 
     def __init__(self, channel: Channel, bus: Bus) -> None:
@@ -126,7 +130,7 @@ class ClientDirectory:
         if not raw.startswith(_KEY_PREFIXES) or len(raw) > _MAX_KEY_LENGTH:
             raise InvalidApiKey
         digest = hashlib.sha256(raw.encode()).digest()
-        found = await self._look_up(_name_of(digest), lambda: self._ask_for_key(digest))
+        found = await self._look_up(_name_of(digest), lambda waits: self._ask_for_key(digest, waits))
         expired = isinstance(found, ApiKey) and 0 < found.expires_at <= time.time()
         if not isinstance(found, ApiKey) or expired or not found.client.is_active:
             raise InvalidApiKey
@@ -145,7 +149,7 @@ class ClientDirectory:
             ClientNotFound: there is none.
             Unavailable: `orgs` is away and the client is not remembered.
         """
-        found = await self._look_up(f"id:{client_id}", lambda: self._ask_for_client(client_id))
+        found = await self._look_up(f"id:{client_id}", lambda waits: self._ask_for_client(client_id, waits))
         if not isinstance(found, Client):
             raise ClientNotFound
         return found
@@ -165,9 +169,7 @@ class ClientDirectory:
             self._unknown.clear()
             self._entries.clear()
 
-    async def _look_up(
-        self, name: str, ask: Callable[[], Awaitable[ApiKey | Client | None]]
-    ) -> ApiKey | Client | None:
+    async def _look_up(self, name: str, ask: _Ask) -> ApiKey | Client | None:
         entry = self._entries.get(name)
         now = time.monotonic()
         if entry is not None and now - entry.stored_at < _FRESH_SECONDS:
@@ -177,32 +179,29 @@ class ClientDirectory:
             _HITS.inc()
             return None
         LOOKUPS.labels("miss").inc()
+        is_usable = entry is not None and now - entry.stored_at <= _STALE_SECONDS
         try:
-            return await self._ask_once(name, ask)
+            return await self._ask_once(name, ask, waits=not is_usable)
         except (Unavailable, DeadlineExceeded):
-            if entry is None or now - entry.stored_at > _STALE_SECONDS:
+            if entry is None or not is_usable:
                 raise
             LOOKUPS.labels("stale").inc()
             log.warning("client served stale", age_seconds=int(now - entry.stored_at))
             return entry.value
 
-    async def _ask_once(
-        self, name: str, ask: Callable[[], Awaitable[ApiKey | Client | None]]
-    ) -> ApiKey | Client | None:
+    async def _ask_once(self, name: str, ask: _Ask, *, waits: bool) -> ApiKey | Client | None:
         """Ask `orgs`; requests for the same thing share one question."""
         task = self._asking.get(name)
         if task is None:
             # Without the context of whoever asks first: its deadline is not the others'.
-            task = asyncio.create_task(self._ask_and_store(name, ask), context=Context())
+            task = asyncio.create_task(self._ask_and_store(name, ask, waits=waits), context=Context())
             self._asking[name] = task
             task.add_done_callback(lambda _: self._asking.pop(name, None))
         return await asyncio.shield(task)
 
-    async def _ask_and_store(
-        self, name: str, ask: Callable[[], Awaitable[ApiKey | Client | None]]
-    ) -> ApiKey | Client | None:
+    async def _ask_and_store(self, name: str, ask: _Ask, *, waits: bool) -> ApiKey | Client | None:
         generation = self._generation
-        value = await ask()
+        value = await ask(waits)
         # An answer that was asked for before a change may be older than the change: use it, but do not keep
         # it.
         if generation == self._generation:
@@ -223,18 +222,20 @@ class ClientDirectory:
             if len(kept) > _MAX_ENTRIES:
                 kept.popitem(last=False)
 
-    async def _ask_for_key(self, digest: bytes) -> ApiKey | None:
+    async def _ask_for_key(self, digest: bytes, waits: bool) -> ApiKey | None:
         try:
-            answer = await self._stub.ResolveApiKey(clients_pb2.ResolveApiKeyRequest(key_sha256=digest))
+            request = clients_pb2.ResolveApiKeyRequest(key_sha256=digest)
+            answer = await self._stub.ResolveApiKey(request, wait_for_ready=waits)
         except AppError as error:
             if error.kind is Kind.NOT_FOUND:
                 return None
             raise
         return ApiKey(answer.key_id, KeyKind(answer.kind), _decode(answer.client), answer.expires_at)
 
-    async def _ask_for_client(self, client_id: UUID) -> Client | None:
+    async def _ask_for_client(self, client_id: UUID, waits: bool) -> Client | None:
         try:
-            return _decode(await self._stub.GetClient(clients_pb2.GetClientRequest(client_id=str(client_id))))
+            request = clients_pb2.GetClientRequest(client_id=str(client_id))
+            return _decode(await self._stub.GetClient(request, wait_for_ready=waits))
         except AppError as error:
             if error.kind is Kind.NOT_FOUND:
                 return None

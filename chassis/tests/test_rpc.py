@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 from collections.abc import AsyncIterator
@@ -186,6 +187,45 @@ async def test_error_when_unknown_then_says_nothing(port: int) -> None:
 async def test_call_when_peer_is_away_then_unavailable() -> None:
     with pytest.raises(Unavailable):
         await ask(1, "hello")
+
+
+async def test_call_when_peer_starts_anew_then_waits_for_it() -> None:
+    first = server()
+    port = await first.start("127.0.0.1:0")
+    channel = Channel(f"127.0.0.1:{port}", caller="friend", callee="peer", keys=keys())
+    await channel.start()
+    stub: Any = clients_pb2_grpc.ClientServiceStub(channel.for_stubs)
+    request = clients_pb2.GetClientRequest(client_id="hello")
+    assert (await stub.GetClient(request)).id == "hello"
+    await first.stop(0)
+    with pytest.raises(Unavailable):
+        await stub.GetClient(request, wait_for_ready=False)
+    calls = [asyncio.create_task(stub.GetClient(request)) for _ in range(20)]
+    second = server()
+    await second.start(f"127.0.0.1:{port}")
+    assert [(await call).id for call in calls] == ["hello"] * 20
+    await channel.stop()
+    await second.stop(0)
+
+
+async def test_call_when_peer_stays_away_then_the_wait_is_short_and_within_the_budget() -> None:
+    channel = Channel("127.0.0.1:1", caller="friend", callee="peer", keys=keys())
+    await channel.start()
+    stub: Any = clients_pb2_grpc.ClientServiceStub(channel.for_stubs)
+    request = clients_pb2.GetClientRequest(client_id="hello")
+
+    async def seconds(budget: float, **options: Any) -> float:
+        deadlines.set_budget(budget)
+        started = time.monotonic()
+        with pytest.raises((Unavailable, DeadlineExceeded)):
+            await stub.GetClient(request, **options)
+        return time.monotonic() - started
+
+    # Each in a task of its own: a budget is the task's.
+    assert 0.9 < await asyncio.create_task(seconds(10)) < 2
+    assert await asyncio.create_task(seconds(0.3)) < 0.8
+    assert await asyncio.create_task(seconds(10, wait_for_ready=False)) < 0.8
+    await channel.stop()
 
 
 async def test_deadline_when_budget_is_short_then_passed_on(port: int) -> None:

@@ -160,7 +160,7 @@ async def test_address_when_it_refused_then_not_tried_before_its_cooldown_is_ove
 
 async def test_addresses_when_all_refuse_then_unavailable_without_an_address_and_back_at_once() -> None:
     port = _free_port()
-    upstream = Upstream(f"127.0.0.1:{port}", failure_cooldown=60)
+    upstream = Upstream(f"127.0.0.1:{port}", failure_cooldown=60, patience=0)
     for _ in range(2):
         with pytest.raises(UpstreamUnavailable) as caught:
             await _get(upstream)
@@ -189,6 +189,49 @@ def silent_port() -> Iterator[int]:
     yield listener.getsockname()[1]
     for each in (*fillers, listener):
         each.close()
+
+
+async def test_service_when_it_starts_anew_then_requests_of_any_method_wait_for_it() -> None:
+    async with Peer(answering(OK)) as peer:
+        port = int(peer.address.rpartition(":")[2])
+    upstream = Upstream(f"127.0.0.1:{port}", patience=5)
+    requests = [
+        asyncio.create_task(upstream.request(method, b"/", [], b"{}" if method == b"POST" else None, soon(9)))
+        for method in (b"GET", b"POST") * 10
+    ]
+    await eventually(lambda: upstream.open_connections == 0)
+    assert not any(request.done() for request in requests)
+    server = await asyncio.start_server(_answer_once, "127.0.0.1", port)
+    assert [(await request).status for request in requests] == [200] * 20
+    await upstream.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def _answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request and close."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+    await writer.drain()
+    writer.close()
+
+
+async def test_service_when_away_for_long_then_nobody_waits_for_it() -> None:
+    patience = 0.2
+    upstream = Upstream(f"127.0.0.1:{_free_port()}", patience=patience)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    waited: list[float] = []
+    while not waited or loop.time() - began < patience * 7:
+        started = loop.time()
+        with pytest.raises(UpstreamUnavailable):
+            await _get(upstream)
+        waited.append(loop.time() - started)
+        await asyncio.sleep(0.02)
+    assert waited[0] >= patience / 4, "it was tried again"
+    assert max(waited) < patience + 0.5
+    assert waited[-1] < patience / 4
+    await upstream.close()
 
 
 async def test_address_when_it_does_not_accept_then_the_next_after_the_connect_timeout(

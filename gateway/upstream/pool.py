@@ -6,12 +6,17 @@ import asyncio
 import ssl as tls
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.upstream.connection import Connection
 from gateway.upstream.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.upstream.response import UpstreamResponse
 from gateway.upstream.wire import IDEMPOTENT_METHODS, RawHeaders, build_head
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.2
+_OUTAGE_FACTOR: Final = 5
 
 
 class _Origin:
@@ -53,6 +58,11 @@ class Upstream:
 
     Addresses are taken in turn. One that refuses a connection is passed over for ``failure_cooldown``, after
     which one request tries it again; when all are down all are tried. A connection has one request at a time.
+
+    When all addresses refuse, nothing has been sent: a request, whatever its method, tries again for
+    ``patience``, so that a service that starts anew is hardly noticed. Once all have refused for five times
+    as long the service is away, and nobody waits for it.
+
     ``idle_timeout`` must be shorter than the keep-alive time of the services, or requests that may not be
     repeated meet connections which the service is just closing.
 
@@ -64,6 +74,7 @@ class Upstream:
         connect_timeout: seconds for one address to accept, TLS included.
         idle_timeout: seconds that an unused connection is kept.
         failure_cooldown: seconds that a failing address is passed over.
+        patience: seconds that a request waits for a service whose addresses all refuse.
     """
 
     def __init__(
@@ -76,6 +87,7 @@ class Upstream:
         connect_timeout: float = 2.0,
         idle_timeout: float = 4.0,
         failure_cooldown: float = 1.0,
+        patience: float = 1.0,
     ) -> None:
         self._origins = _parse_origins(addresses, is_tls=ssl is not None)
         self._ssl = ssl
@@ -84,6 +96,8 @@ class Upstream:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._failure_cooldown = failure_cooldown
+        self._patience = patience
+        self._refused_since: float | None = None  # loop time at which all refused, and no one accepted since
         self._turn = 0
         self._slots = 0  # connections open or being opened
         self._connections: set[Connection] = set()
@@ -141,7 +155,7 @@ class Upstream:
         head = build_head(method, target, headers, size)
         if deadline <= loop.time():
             raise UpstreamTimeout
-        connection = self._take_idle() or await self._acquire(loop, deadline)
+        connection = self._take_idle() or await self._acquire_patiently(loop, deadline)
         while True:
             encoded = head.encode(self._origins[connection.origin_index].authority)
             was_reused = connection.is_reused
@@ -157,7 +171,7 @@ class Upstream:
                 connection.give_up(answer)
                 raise
             # A new connection is not a stale one: the second try is the last.
-            connection = await self._acquire(loop, deadline, fresh=True)
+            connection = await self._acquire_patiently(loop, deadline, fresh=True)
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - bounds the drain, then closes by force
         """Refuse new requests, let those under way end for ``timeout`` seconds, close everything."""
@@ -242,6 +256,25 @@ class Upstream:
                 return connection
         return None
 
+    async def _acquire_patiently(
+        self, loop: asyncio.AbstractEventLoop, deadline: float, *, fresh: bool = False
+    ) -> Connection:
+        """As ``_acquire``, and again while all addresses refuse and that is news; holds no slot meanwhile."""
+        until = min(deadline, loop.time() + self._patience)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._acquire(loop, deadline, fresh=fresh)
+            except UpstreamUnavailable as error:
+                is_refusal = isinstance(error.__cause__, OSError)
+                since = self._refused_since
+                if not is_refusal or since is None or loop.time() + pause > until:
+                    raise
+                if loop.time() - since > self._patience * _OUTAGE_FACTOR:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     async def _acquire(
         self, loop: asyncio.AbstractEventLoop, deadline: float, *, fresh: bool = False
     ) -> Connection:
@@ -317,6 +350,8 @@ class Upstream:
         self._free_slot()
         if loop.time() >= deadline:
             raise UpstreamTimeout from refusal
+        if self._refused_since is None:
+            self._refused_since = loop.time()
         raise UpstreamUnavailable from refusal
 
     async def _connect_to(self, loop: asyncio.AbstractEventLoop, index: int, deadline: float) -> Connection:
@@ -338,6 +373,7 @@ class Upstream:
             connection.abort()
             raise ConnectionResetError("the connection was closed as it opened")
         origin.down_until = 0.0
+        self._refused_since = None
         connection.holds_slot = True
         self._connections.add(connection)
         return connection

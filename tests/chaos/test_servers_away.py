@@ -16,6 +16,8 @@ from tests.e2e.stack import PASSWORD, Caller, Login, Stack, Tenant, eventually
 
 RECOVERED_WITHIN = 10.0
 REVOKED_WITHIN = 2.0
+QUICKLY = 3.0
+"""Seconds until an absent service is told: the gateway gives one that starts anew one second."""
 LOCKOUT_THRESHOLD = 5
 
 
@@ -249,6 +251,7 @@ async def test_service_when_away_then_only_its_routes_are_503(
             if owner == service:
                 assert answer.status_code == 503, answer.text
                 assert answer.json()["code"] == "service_unavailable"
+                assert answer.elapsed.total_seconds() < QUICKLY
                 assert int(answer.headers["retry-after"]) > 0
             else:
                 assert answer.status_code == 200, (owner, answer.text)
