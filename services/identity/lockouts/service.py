@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
 import structlog
@@ -24,6 +25,7 @@ from contracts import events
 from services.identity.errors import AccountLocked
 from services.identity.lockouts import store
 from services.identity.lockouts.models import ANYWHERE, Attempt, Counted, LockoutRules
+from services.identity.lockouts.turns import Turns
 from services.identity.users.email import Email, EmailHasher
 from services.identity.users.models import UserId
 
@@ -32,6 +34,8 @@ log = structlog.get_logger()
 _PURGE_SECONDS = 600
 _KEPT = timedelta(days=1)
 _IPV6_SUBSCRIBER_BITS = 64
+_PROCESSES = 2
+"""How many processes may get right passwords for one address at once without any being refused."""
 
 
 class LockoutService:
@@ -46,6 +50,15 @@ class LockoutService:
         self._clock = clock
         self._rules = rules
         self._hasher = hasher
+        self._turns = Turns(max(1, (rules.threshold - 1) // _PROCESSES))
+
+    def turn(self, email: Email, caller: CallerContext) -> AbstractAsyncContextManager[None]:
+        """Wait for one's turn at an address, and hold it until the attempt is settled.
+
+        The lock does not depend on it: that is the reservation's, over all processes. It only spares right
+        passwords that come at once the refusal. Never taken inside a transaction.
+        """
+        return self._turns.take((caller.client_id, email.normalized, source_of(caller.ip)))
 
     async def reserve(self, tx: Tx, email: Email, caller: CallerContext) -> Attempt | AccountLocked:
         """Take one of the attempts that are left, or return the refusal.

@@ -132,9 +132,17 @@ class PasswordService:
             InvalidEmail: no account can have this address.
             InvalidCredentials: the one refusal.
             AccountLocked: too many attempts were made.
+            RateLimited: too many attempts at this address wait for their turn.
             Overloaded: too many passwords wait to be hashed.
         """
         email = Email.parse(typed_email)
+        async with self._lockouts.turn(email, caller):
+            return await self._attempt(caller, email, password)
+
+    async def _attempt(
+        self, caller: CallerContext, email: Email, password: str
+    ) -> sessions_pb2.OpenedSession:
+        """Reserve an attempt, check the password, and settle the attempt."""
         async with self._db.tenant(caller.require_client()) as tx:
             account = await store.find_by_email(tx, email.normalized)
             attempt = await self._lockouts.reserve(tx, email, caller)
@@ -178,7 +186,8 @@ class PasswordService:
                 "new_password", "password_unchanged", "It must differ from the current password."
             )
             raise WeakPassword(errors=(same,))
-        epoch = await self._prove_current(caller, account, email, current)
+        async with self._lockouts.turn(email, caller):
+            epoch = await self._prove_current(caller, account, email, current)
         new_hash = await self._hasher.hash(new)
         async with self._db.tenant(caller.require_client()) as tx:
             if not await store.change(tx, account.user.id, epoch, new_hash, self._clock.now()):

@@ -41,6 +41,31 @@ async def test_forty_wrong_passwords_at_once_are_evaluated_no_more_than_the_thre
     assert (answer.status, answer.code) == (429, "account_locked")
 
 
+async def test_right_passwords_at_once_are_all_accepted_by_two_processes_too(
+    system: System, person: Person
+) -> None:
+    here = [asyncio.create_task(person.log_in()) for _ in range(12)]
+    await asyncio.sleep(0)  # they have chosen their process
+    async with another_identity(system):
+        there = [person.log_in() for _ in range(12)]
+        answers = await asyncio.gather(*here, *there)
+
+    assert [answer.status for answer in answers] == [200] * 24
+
+
+async def test_a_right_password_among_wrong_ones_is_refused_once_the_address_is_locked(
+    person: Person,
+) -> None:
+    """W-06."""
+    before = evaluations()
+    wrong = [person.log_in(WRONG) for _ in range(200)]
+    answers = await asyncio.gather(*wrong[:100], person.log_in(), *wrong[100:])
+
+    assert evaluations() - before == THRESHOLD
+    assert answers[100].status == 429
+    assert sorted({answer.status for answer in answers}) == [401, 429]
+
+
 async def test_unknown_addresses_are_locked_alike(system: System, person: Person) -> None:
     unknown = address()
 
