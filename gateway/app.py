@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 
+from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
 from chassis import workers
@@ -12,7 +15,7 @@ from chassis.app import App, Resource
 from chassis.bus import Bus
 from chassis.clock import Clock, SystemClock
 from chassis.internal_keys import InternalKeys
-from chassis.probes import Probes
+from chassis.probes import Check, Probes
 from chassis.ratelimit import RateLimiter, closing_redis, connect_redis
 from chassis.rpc import Channel
 from chassis.service import read_tls
@@ -64,88 +67,129 @@ class Upstreams:
             await upstream.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What the gateway reaches others by: the services over HTTP and gRPC, NATS, Redis."""
+
+    upstreams: Upstreams
+    channels: Mapping[str, Channel]
+    signing_keys: Mapping[str, bytes]
+    bus: Bus
+    redis: Redis | None
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> _Reach:
+        """Make the clients; each connects at first use."""
+        keys = InternalKeys.derive(settings.internal_auth_key.get_secret_value(), pairs_of(GATEWAY))
+        tls = read_tls(settings)
+        return cls(
+            upstreams=Upstreams(settings),
+            channels={
+                name: Channel(settings.addresses(name)[1], caller=GATEWAY, callee=name, keys=keys, tls=tls)
+                for name in SERVICES
+            },
+            signing_keys={name: keys.key(GATEWAY, name) for name in SERVICES},
+            bus=Bus(settings.nats_url.get_secret_value(), process=GATEWAY),
+            redis=connect_redis(settings.redis_url.get_secret_value()) if settings.redis_url else None,
+        )
+
+    @property
+    def resources(self) -> list[Resource]:
+        """All of it, for the life of the process."""
+        return [self.bus, *closing_redis(self.redis), *self.channels.values(), self.upstreams]
+
+    def checks(self) -> dict[str, Check]:
+        """What readiness names; without any of it the gateway still answers something."""
+        services = {name: service_check(upstream) for name, upstream in self.upstreams.by_service.items()}
+        return {**services, "nats": self.bus.check, **({"redis": self._ping_redis} if self.redis else {})}
+
+    async def _ping_redis(self) -> None:
+        if self.redis is not None:
+            await self.redis.ping()
+
+
+class _Rules:
+    """Who a caller is and what it may do: built once, asked by both faces."""
+
+    def __init__(self, settings: GatewaySettings, reach: _Reach, clock: Clock) -> None:
+        self.addresses = ClientAddresses(settings.trusted_proxies, settings.forwarded_header)
+        self.origins = Origins(settings.allow_origin, settings.base_url)
+        shared = RateLimiter(reach.redis, settings.redis_key_prefix)
+        self.limits = Limits(settings.limits(), shared, settings.rate_limit_server_factor)
+        self.guesses = Guesses(settings.rate_limit_refused, settings.rate_limit_server_factor)
+        self.audit = AuditQueue(reach.channels["audit"], clock)
+        self.revocations = Revocations(reach.channels["token"])
+        self.tokens = Tokens(
+            reach.channels["token"], self.revocations.known, issuer=settings.base_url, clock=clock
+        )
+        admin_secret = settings.admin_api_key.get_secret_value() if settings.admin_key_enabled else None
+        self.admin_key = AdminKey(admin_secret, self.limits, self.audit)
+        self.callers = Callers(
+            ClientDirectory(reach.channels["orgs"], reach.bus),
+            self.tokens,
+            self.revocations,
+            self.admin_key,
+            self.origins,
+            self.audit,
+            self.guesses,
+        )
+        self.preflights = Preflights(reach.channels["orgs"], self.origins, self.guesses)
+        self.decisions = Decisions(self.callers, self.tokens, self.limits, self.addresses)
+
+
 def build(settings: GatewaySettings, clock: Clock | None = None, contract: Contract | None = None) -> App:
     """Return the gateway as a process; tests bring their own clock and contract."""
-    clock = clock or SystemClock()
     contract = contract or Contract.load()
-    keys = InternalKeys.derive(settings.internal_auth_key.get_secret_value(), pairs_of(GATEWAY))
-    tls = read_tls(settings)
-    bus = Bus(settings.nats_url.get_secret_value(), process=GATEWAY)
-    redis = connect_redis(settings.redis_url.get_secret_value()) if settings.redis_url else None
-    upstreams = Upstreams(settings)
-    channels = {
-        name: Channel(settings.addresses(name)[1], caller=GATEWAY, callee=name, keys=keys, tls=tls)
-        for name in SERVICES
-    }
-
-    directory = ClientDirectory(channels["orgs"], bus)
-    revocations = Revocations(channels["token"])
-    tokens = Tokens(channels["token"], revocations.known, issuer=settings.base_url, clock=clock)
-    audit = AuditQueue(channels["audit"], clock)
-    origins = Origins(settings.allow_origin, settings.base_url)
-    limits = Limits(
-        settings.limits(), RateLimiter(redis, settings.redis_key_prefix), settings.rate_limit_server_factor
-    )
-    guesses = Guesses(settings.rate_limit_refused, settings.rate_limit_server_factor)
-    admin_secret = settings.admin_api_key.get_secret_value() if settings.admin_key_enabled else None
-    admin_key = AdminKey(admin_secret, limits, audit)
-    callers = Callers(directory, tokens, revocations, admin_key, origins, audit, guesses)
-    addresses = ClientAddresses(settings.trusted_proxies, settings.forwarded_header)
-    signing_keys = {name: keys.key(GATEWAY, name) for name in SERVICES}
-    forwarder = Forwarder(upstreams.by_service, signing_keys)
-    decisions = Decisions(callers, tokens, limits, addresses)
-    contract.require(classes=callers.classes, limits=limits.names)
-
-    def make_face(probes: Probes) -> ASGIApp:
-        return GatewayFace(
-            contract,
-            addresses=addresses,
-            callers=callers,
-            limits=limits,
-            origins=origins,
-            preflight=Preflights(channels["orgs"], origins, guesses).judge,
-            forwarder=forwarder,
-            own=own_handlers(contract, probes, audit, decisions, expose_metrics=settings.exposes_metrics),
-            security=security_headers(settings.base_url),
-            timeout=settings.request_timeout.total_seconds(),
-        )
-
-    def make_rpc() -> PublicRpc:
-        return PublicRpc(
-            channels,
-            signing_keys,
-            addresses=addresses,
-            admin_key=admin_key,
-            limits=limits,
-            guesses=guesses,
-            timeout=settings.request_timeout.total_seconds(),
-            max_revocation_streams=settings.max_revocation_streams,
-            share_port=workers.is_worker(),
-            with_reflection=settings.environment is Environment.DEVELOPMENT,
-        )
-
-    async def ping_redis() -> None:
-        if redis is not None:
-            await redis.ping()
-
-    resources: list[Resource] = [bus, *closing_redis(redis), *channels.values(), upstreams]
-    services: Mapping[str, Upstream] = upstreams.by_service
+    reach = _Reach.of(settings)
+    rules = _Rules(settings, reach, clock or SystemClock())
+    contract.require(classes=rules.callers.classes, limits=rules.limits.names)
     return App(
         name=GATEWAY,
         settings=settings,
-        make_face=make_face,
-        make_rpc=make_rpc,
-        resources=resources,
-        jobs={"revocations": revocations.watch, "refusals": audit.run},
-        required={"revocations": revocations.check},
-        optional={
-            **{name: service_check(services[name]) for name in SERVICES},
-            "nats": bus.check,
-            **({"redis": ping_redis} if redis else {}),
-        },
+        make_face=partial(_face, settings, contract, reach, rules),
+        make_rpc=partial(_rpc, settings, reach, rules),
+        resources=reach.resources,
+        jobs={"revocations": rules.revocations.watch, "refusals": rules.audit.run},
+        required={"revocations": rules.revocations.check},
+        optional=reach.checks(),
         share_ports=workers.is_worker(),
         demands_certificates=False,
         http_protocol=HardenedProtocol,
+    )
+
+
+def _face(
+    settings: GatewaySettings, contract: Contract, reach: _Reach, rules: _Rules, probes: Probes
+) -> ASGIApp:
+    own = own_handlers(
+        contract, probes, rules.audit, rules.decisions, expose_metrics=settings.exposes_metrics
+    )
+    return GatewayFace(
+        contract,
+        addresses=rules.addresses,
+        callers=rules.callers,
+        limits=rules.limits,
+        origins=rules.origins,
+        preflight=rules.preflights.judge,
+        forwarder=Forwarder(reach.upstreams.by_service, reach.signing_keys),
+        own=own,
+        security=security_headers(settings.base_url),
+        timeout=settings.request_timeout.total_seconds(),
+    )
+
+
+def _rpc(settings: GatewaySettings, reach: _Reach, rules: _Rules) -> PublicRpc:
+    return PublicRpc(
+        reach.channels,
+        reach.signing_keys,
+        addresses=rules.addresses,
+        admin_key=rules.admin_key,
+        limits=rules.limits,
+        guesses=rules.guesses,
+        timeout=settings.request_timeout.total_seconds(),
+        max_revocation_streams=settings.max_revocation_streams,
+        share_port=workers.is_worker(),
+        with_reflection=settings.environment is Environment.DEVELOPMENT,
     )
 
 
