@@ -1,8 +1,8 @@
 """The gate: every proof of who a user is comes here, and only from here does a session come.
 
 A slice that checks a proof (password, magic link, passkey) calls `admit`; one that checks a second factor
-reads the waiting login by `pending` and calls `complete`. Whether the proof is enough is decided in one place,
-so that no rule can forget a way in.
+reads the waiting login by `pending` and calls `complete`. Whether the proof is enough is decided in one
+place, so that no rule can forget a way in.
 """
 
 from __future__ import annotations

@@ -137,11 +137,9 @@ class PasswordService:
         """
         email = Email.parse(typed_email)
         async with self._lockouts.turn(email, caller):
-            return await self._attempt(caller, email, password)
+            return await self._attempt(caller, email, password, browser)
 
-    async def _attempt(
-        self, caller: CallerContext, email: Email, password: str
-    ) -> sessions_pb2.OpenedSession:
+    async def _attempt(self, caller: CallerContext, email: Email, password: str, browser: Browser) -> Outcome:
         """Reserve an attempt, check the password, and settle the attempt."""
         async with self._db.tenant(caller.require_client()) as tx:
             account = await store.find_by_email(tx, email.normalized)
