@@ -132,7 +132,7 @@ class RpcServer:
             ("grpc.max_connection_age_ms", 10 * 60_000),
             ("grpc.max_connection_age_grace_ms", 60_000),
         ]
-        guard = _Guard(process, keys, callers, by_certificate=tls is not None)
+        self._guard = guard = _Guard(process, keys, callers, by_certificate=tls is not None)
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         for service in services:
@@ -162,9 +162,19 @@ class RpcServer:
         return port
 
     async def stop(self, grace: float) -> None:
-        """Say NOT_SERVING, refuse new calls, and give those in flight `grace` seconds."""
+        """Say NOT_SERVING, refuse new calls, and give those in flight `grace` seconds.
+
+        A stream ends after its next message, for its reader to begin anew at another process: one without end
+        would take up the whole grace.
+        """
+        self._guard.is_draining = True
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
+
+
+def _end_stream(*, is_draining: bool) -> None:
+    if is_draining:
+        raise Unavailable("This process is stopping. Begin the stream anew.")
 
 
 class _Guard:
@@ -178,6 +188,7 @@ class _Guard:
         *,
         by_certificate: bool,
     ) -> None:
+        self.is_draining = False
         self._process = process
         self._keys = keys
         self._callers = callers
@@ -223,6 +234,7 @@ class _Guard:
                 self._enter(context, method, service)
                 async for answer in behaviour(request, context):
                     yield answer
+                    _end_stream(is_draining=self.is_draining)
             except Exception as error:
                 await abort_with(error, method, context)
             else:

@@ -279,10 +279,11 @@ class System:
                 await asyncio.wait_for(self._news.wait(), left)
 
     @contextlib.asynccontextmanager
-    async def channel(self, callee: str, *, caller: str) -> AsyncIterator[Channel]:
-        """A gRPC channel to a service in another's name."""
+    async def channel(self, callee: str, *, caller: str, port: int | None = None) -> AsyncIterator[Channel]:
+        """A gRPC channel to a service in another's name; `port` is of another process of it."""
         keys = InternalKeys.derive(self.root_key, [(caller, callee)])
-        channel = Channel(f"127.0.0.1:{self.ports[callee]}", caller=caller, callee=callee, keys=keys)
+        address = f"127.0.0.1:{port or self.ports[callee]}"
+        channel = Channel(address, caller=caller, callee=callee, keys=keys)
         await channel.start()
         try:
             yield channel

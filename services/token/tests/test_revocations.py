@@ -16,6 +16,7 @@ from chassis.clock import MAX_CLOCK_DIFFERENCE
 from chassis.errors import AppError, Kind, RateLimited, RemoteError
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
+from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
 from services.token.revocations.feed import MAX_STREAMS_OF_CLIENT, RevocationFeed
 from services.token.tests.conftest import Token, changed, claims_of, header_of, user_of
 from tests.harness import System, Tenant
@@ -308,3 +309,25 @@ async def test_feed_when_cancelled_in_any_turn_after_news_then_ended(system: Sys
             task.cancel()
         await asyncio.gather(running, watching, return_exceptions=True)
         assert has_ended
+
+
+async def test_watch_when_the_process_stops_then_the_stream_ends_long_before_its_grace(
+    system: System,
+) -> None:
+    make_rpc = system.apps["token"].make_rpc
+    assert make_rpc is not None
+    server = make_rpc()
+    port = await server.start("127.0.0.1:0")
+    async with system.channel("token", caller="gateway", port=port) as channel:
+        stub = VerificationServiceStub(channel.for_stubs)
+        stream = Stream(stub.WatchRevocations(verification_pb2.WatchRevocationsRequest()))
+        await stream.until_synced()
+
+        async with asyncio.timeout(10):
+            stopping = asyncio.create_task(server.stop(60))
+            with pytest.raises(AppError) as refused:
+                while True:
+                    await stream.empty_message()
+            await stopping
+
+        assert refused.value.kind is Kind.UNAVAILABLE
