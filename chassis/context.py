@@ -44,6 +44,13 @@ class KeyKind(StrEnum):
     PUBLISHABLE = "publishable"
 
 
+class ImpersonationRefused(Forbidden):
+    """Somebody acts in the user's name, and this is for the user alone."""
+
+    code = "impersonation_refused"
+    detail = "This is for the user alone; a session in the user's name cannot do it."
+
+
 class ContextRejected(Exception):
     """The context header is missing, forged, of another request, or of another time."""
 
@@ -54,6 +61,7 @@ class CallerContext:
 
     For `admin`, `admin_id` is None when the break-glass key was used. `origin` is set only when it is an
     allowed one. `is_enrolling` marks a user whose token opens nothing but the set-up of a second factor.
+    `impersonator_id` names who acts in the user's name (RFC 8693 §4.1), a support engineer for instance.
     """
 
     access: Access
@@ -72,6 +80,7 @@ class CallerContext:
     amr: tuple[str, ...] = ()
     admin_id: UUID | None = None
     is_enrolling: bool = False
+    impersonator_id: str | None = None
 
     @property
     def is_break_glass(self) -> bool:
@@ -98,20 +107,26 @@ class CallerContext:
             raise Unauthenticated
         return self.user_id
 
-    def check_access(self, needed: Access, *, for_enrollment: bool = False) -> None:
+    def check_access(
+        self, needed: Access, *, for_enrollment: bool = False, for_impersonation: bool = False
+    ) -> None:
         """Check that the caller has the credential class of a route; the gateway did, a service does again.
 
-        `for_enrollment` says that the route helps to set up a second factor.
+        `for_enrollment` says that the route helps to set up a second factor, `for_impersonation` that it may
+        be called by whoever acts in the user's name.
 
         Raises:
             Unauthenticated: a caller with nothing, or with a token for the set-up only.
             Forbidden: a caller of another class.
+            ImpersonationRefused: somebody acts in the user's name, and this is for the user alone.
         """
         if needed in (Access.PUBLIC, self.access) or (
             needed is Access.API_KEY and self.access is Access.USER
         ):
             if self.is_enrolling and not for_enrollment:
                 raise Unauthenticated
+            if self.impersonator_id is not None and not for_impersonation:
+                raise ImpersonationRefused
             return
         raise Unauthenticated if self.access is Access.PUBLIC else Forbidden
 

@@ -145,8 +145,15 @@ def envelope(
         ip=caller.ip if caller else "",
         user_agent=caller.user_agent[:_MAX_USER_AGENT] if caller else "",
         request_id=caller.request_id if caller else "",
-        data=event.data(),
+        data=_data(event, caller),
     )
+
+
+def _data(event: DomainEvent, caller: CallerContext | None) -> dict[str, object]:
+    """The event's data; what was done in a user's name says by whom, whichever event it is."""
+    if caller is None or caller.impersonator_id is None:
+        return event.data()
+    return {**event.data(), "impersonator_id": caller.impersonator_id}
 
 
 def actor_of(caller: CallerContext | None) -> Actor:

@@ -77,9 +77,12 @@ class BoundedRoute(APIRoute):
         declared: dict[str, Any] = self.openapi_extra or {}
         access, body_limit = Access(declared["x-access"]), int(declared["x-body-limit"])
         for_enrollment = bool(declared["x-enrollment"])
+        for_impersonation = bool(declared["x-impersonation"])
 
         async def bounded(request: Request) -> Response:
-            _caller_of(request).check_access(access, for_enrollment=for_enrollment)
+            _caller_of(request).check_access(
+                access, for_enrollment=for_enrollment, for_impersonation=for_impersonation
+            )
             length = request.headers.get("content-length")
             if length is not None and int(length) > body_limit:
                 raise BodyTooLarge
@@ -107,6 +110,7 @@ class Shortcut:
     path: str
     access: Access
     body_limit: int
+    for_impersonation: bool
     answer: Answer
 
 
@@ -123,6 +127,7 @@ class Operation(TypedDict, total=False):
 
     `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour
     `Idempotency-Key`, `enrollment` routes accept a token that is for the set-up of a second factor only,
+    `impersonation` ones a session in the user's name (unless said otherwise, all that only read),
     `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
     idempotent). The rest is FastAPI's.
     """
@@ -133,6 +138,7 @@ class Operation(TypedDict, total=False):
     body_limit: int
     idempotent: bool
     enrollment: bool
+    impersonation: bool
     status_code: int
     response_model: Any
     responses: dict[int | str, dict[str, Any]]
@@ -145,7 +151,8 @@ class Router:
     """Collects the routes of one slice; each must declare its credential class.
 
     What a route declares is written into its operation of the contract (`x-access`, `x-limit`,
-    `x-body-limit`, `x-idempotent`, `x-enrollment`), which is all the gateway needs to know.
+    `x-body-limit`, `x-idempotent`, `x-enrollment`, `x-impersonation`), which is all the gateway needs
+    to know.
     """
 
     def __init__(self, *, tag: str) -> None:
@@ -183,16 +190,18 @@ class Router:
         self, method: str, path: str, access: Access, options: Operation
     ) -> Callable[[Handler], Handler]:
         body_limit = options.pop("body_limit", _BODY_LIMIT[method])
+        for_impersonation = options.pop("impersonation", method == "GET")
         extra = {
             "x-access": str(access),
             "x-limit": options.pop("limit", "default"),
             "x-body-limit": body_limit,
             "x-idempotent": options.pop("idempotent", False),
             "x-enrollment": options.pop("enrollment", False),
+            "x-impersonation": for_impersonation,
         }
         shortcut = options.pop("shortcut", None)
         if shortcut is not None:
-            self.shortcuts[method, path] = Shortcut(path, access, body_limit, shortcut)
+            self.shortcuts[method, path] = Shortcut(path, access, body_limit, for_impersonation, shortcut)
         return self.fastapi.api_route(
             path, methods=[method], openapi_extra=extra, **dict[str, Any](**options)
         )
@@ -278,7 +287,7 @@ class ServiceFace:
             DURATION.labels(scope["method"], route).observe(time.perf_counter() - started)
 
     async def _cut_short(self, shortcut: Shortcut, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        scope["caller"].check_access(shortcut.access)
+        scope["caller"].check_access(shortcut.access, for_impersonation=shortcut.for_impersonation)
         scope["route"] = shortcut
         body: bytes | None = b""
         if shortcut.body_limit:

@@ -138,11 +138,12 @@ class PasswordRehashed(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened(SessionEvent):
-    """A session began."""
+    """A session began; `impersonator_id` says who acts in the user's name."""
 
     type: ClassVar[str] = "session_opened"
     user_id: str
     amr: tuple[str, ...]
+    impersonator_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

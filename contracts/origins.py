@@ -19,6 +19,7 @@ def origin_of(caller: CallerContext) -> origin_pb2.Origin:
         user_id=_text(caller.user_id),
         session_id=_text(caller.session_id),
         admin_id=_text(caller.admin_id),
+        impersonator_id=caller.impersonator_id or "",
     )
 
 
@@ -38,6 +39,7 @@ def caller_behind(origin: origin_pb2.Origin, client_id: UUID) -> CallerContext:
             user_id=_id(origin.user_id),
             session_id=_id(origin.session_id),
             admin_id=_id(origin.admin_id),
+            impersonator_id=origin.impersonator_id or None,
         )
     except ValueError:
         raise InvalidRequest("origin is malformed") from None

@@ -185,7 +185,8 @@ def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
     try:
         user_id = _parse_id(claims.sub)
         session_id = _parse_id(claims.sid) if claims.sid else None
-    except ValueError:
+        impersonator_id = str(claims.act["sub"]) if claims.act else None
+    except (ValueError, KeyError):
         raise Unauthenticated from None
     return CallerContext(
         access=context.access,
@@ -203,6 +204,7 @@ def _with_user(context: CallerContext, claims: VerifiedClaims) -> CallerContext:
         auth_time=claims.auth_time,
         amr=claims.amr,
         is_enrolling=claims.token_use == ENROLLMENT,
+        impersonator_id=impersonator_id,
     )
 
 

@@ -77,14 +77,14 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
 
     async def GetProfile(self, request: auth_pb2.GetProfileRequest, _context: RpcContext) -> auth_pb2.User:
         """Return the profile of the access token's user."""
-        caller = await self._user(request.api_key, request.access_token)
+        caller = await self._user(request.api_key, request.access_token, for_impersonation=True)
         return encode_user(user_view(to_wire(await self._profiles.get(caller))))
 
     async def UpdateProfile(
         self, request: auth_pb2.UpdateProfileRequest, _context: RpcContext
     ) -> auth_pb2.User:
         """Change the fields that are present; an empty locale or phone removes it."""
-        caller = await self._user(request.api_key, request.access_token)
+        caller = await self._user(request.api_key, request.access_token, for_impersonation=True)
         members: dict[str, Any] = {}
         if request.HasField("display_name"):
             members["display_name"] = request.display_name
@@ -120,11 +120,21 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
             behind, access=Access.API_KEY, client_id=key.client.id, key_id=key.id, key_kind=key.kind
         )
 
-    async def _user(self, api_key: str, access_token: str) -> CallerContext:
+    async def _user(
+        self, api_key: str, access_token: str, *, for_impersonation: bool = False
+    ) -> CallerContext:
         """Name the user of an access token, which must be one of the key's client."""
         caller = await self._client(api_key)
-        user_id, session_id = await self._sessions.verify(caller.require_client(), access_token)
-        return replace(caller, access=Access.USER, user_id=user_id, session_id=session_id)
+        proven = await self._sessions.verify(caller.require_client(), access_token)
+        user = replace(
+            caller,
+            access=Access.USER,
+            user_id=proven.user_id,
+            session_id=proven.session_id,
+            impersonator_id=proven.impersonator_id,
+        )
+        user.check_access(Access.USER, for_impersonation=for_impersonation)
+        return user
 
 
 def auth_rpc(

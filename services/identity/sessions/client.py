@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,7 +25,22 @@ ONE_FACTOR = "urn:authservice:acr:1fa"
 TWO_FACTORS = "urn:authservice:acr:2fa"
 """`acr` of a session that two factors opened, or one that is two, such as a user-verified passkey."""
 
+IMPERSONATION = "urn:authservice:acr:impersonation"
+"""`acr` of a session in a user's name: the user has proven nothing."""
+
 _ENROLLMENT_TTL = timedelta(minutes=10)
+
+
+_IMPERSONATION_AMR = "impersonation"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedUser:
+    """Whose access token it is; `impersonator_id` names who acts in the user's name, None for itself."""
+
+    user_id: UUID
+    session_id: UUID
+    impersonator_id: str | None
 
 
 class SessionClient:
@@ -66,6 +82,38 @@ class SessionClient:
             only_for=int(_ENROLLMENT_TTL.total_seconds()),
         )
         return await self._sessions.OpenSession(request)
+
+    async def open_for_impersonation(
+        self, caller: CallerContext, user: User, *, actor_id: str, ttl: timedelta
+    ) -> sessions_pb2.OpenedSession:
+        """Open a session in a user's name for the calling admin, of `ttl` at most, that cannot be renewed.
+
+        Its tokens say who acts (`act`, RFC 8693 §4.1), and open nothing that is for the user alone. Only
+        `support` may call it, for whom it is no login.
+        """
+        request = sessions_pb2.OpenSessionRequest(
+            client_id=str(user.client_id),
+            user=encode_user(user),
+            amr=[_IMPERSONATION_AMR],
+            acr=IMPERSONATION,
+            origin=origin_of(caller),
+            only_for=int(ttl.total_seconds()),
+            act_json=json.dumps({"sub": actor_id}),
+        )
+        return await self._sessions.OpenSession(request)
+
+    async def list(
+        self, client_id: UUID, user_id: UUID, *, before: UUID | None, limit: int
+    ) -> Sequence[sessions_pb2.ListedSession]:
+        """Return a user's live sessions, newest first, those opened before the session `before`."""
+        request = sessions_pb2.ListSessionsRequest(
+            client_id=str(client_id),
+            user_id=str(user_id),
+            before=str(before) if before else "",
+            limit=limit,
+        )
+        answer = await self._sessions.ListSessions(request)
+        return answer.sessions
 
     async def renew(self, caller: CallerContext, refresh_token: str) -> sessions_pb2.OpenedSession:
         """Rotate a refresh token."""
@@ -113,8 +161,8 @@ class SessionClient:
         """Bring the claims of a user up to date."""
         await self._sessions.PutUser(sessions_pb2.PutUserRequest(user=encode_user(user), origin=origin))
 
-    async def verify(self, client_id: UUID, access_token: str) -> tuple[UUID, UUID]:
-        """Return the user and the session of an access token of a client.
+    async def verify(self, client_id: UUID, access_token: str) -> VerifiedUser:
+        """Return the user and the session of an access token of a client, and who acts in its name.
 
         Raises:
             Unauthenticated: it is not a valid access token of a user of that client.
@@ -127,7 +175,8 @@ class SessionClient:
         if claims.get("token_use") != ACCESS or claims.get("client_id") != str(client_id):
             raise Unauthenticated("The access token is not valid.")
         try:
-            return UUID(claims["sub"]), UUID(claims["sid"])
-        except ValueError:
+            act = claims.get("act")
+            return VerifiedUser(UUID(claims["sub"]), UUID(claims["sid"]), str(act["sub"]) if act else None)
+        except (ValueError, KeyError, TypeError):
             # A client that signs with a secret may write into its tokens what it likes.
             raise Unauthenticated("The access token is not valid.") from None

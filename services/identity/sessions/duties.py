@@ -25,6 +25,7 @@ from services.identity.sessions import store
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.models import Duty, DutyKind
 from services.identity.users import store as users
+from services.identity.users.models import User
 
 log = structlog.get_logger()
 
@@ -55,15 +56,21 @@ class SessionDuties:
         *,
         reason: str = "",
         except_session: bool = False,
+        of: User | None = None,
     ) -> Duty:
-        """Record a duty for the calling user in the transaction that makes it one; `fulfil` is to follow."""
+        """Record a duty in the transaction that makes it one; `fulfil` is to follow.
+
+        It is for the calling user, or for the one it is `of`.
+        """
         duty = Duty(
             id=new_id(),
-            client_id=caller.require_client(),
-            user_id=caller.require_user(),
+            client_id=of.client_id if of else caller.require_client(),
+            user_id=of.id if of else caller.require_user(),
             kind=kind,
             reason=reason,
             request_id=caller.request_id,
+            access=Access.ADMIN if caller.access is Access.ADMIN else Access.USER,
+            admin_id=caller.admin_id,
             except_session_id=caller.session_id if except_session else None,
         )
         await store.insert(tx, duty, self._clock.now() + _OWN_TRY)
@@ -123,5 +130,10 @@ class SessionDuties:
 
 
 def _recorded_origin(duty: Duty) -> origin_pb2.Origin:
-    """Name the user whose change it was; the address and the browser of that request are not kept."""
-    return origin_pb2.Origin(request_id=duty.request_id, access=Access.USER, user_id=str(duty.user_id))
+    """Name the one whose change it was; the address and the browser of that request are not kept."""
+    return origin_pb2.Origin(
+        request_id=duty.request_id,
+        access=duty.access,
+        user_id=str(duty.user_id) if duty.access is Access.USER else "",
+        admin_id=str(duty.admin_id) if duty.admin_id else "",
+    )

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Column, DateTime, Integer, Text, text
 from sqlmodel import Field
 
+from chassis.context import Access
 from services.identity.tables import Base
 
 
@@ -21,7 +22,7 @@ class DutyKind(StrEnum):
 
 
 class SessionDutyRow(Base, table=True):
-    """A call to the token service that a committed change of a user requires."""
+    """A call to the token service that a committed change of a user requires; `access`: whose deed it is."""
 
     __tablename__ = "session_duties"
     __table_args__ = (CheckConstraint("kind IN ('end_sessions', 'put_user')", name="kind"),)
@@ -33,13 +34,15 @@ class SessionDutyRow(Base, table=True):
     except_session_id: UUID | None = Field(default=None)
     reason: str = Field(sa_column=Column(Text, nullable=False))
     request_id: str = Field(sa_column=Column(Text, nullable=False))
+    access: str = Field(sa_column=Column(Text, nullable=False, server_default=text("'user'")))
+    admin_id: UUID | None = Field(default=None)
     attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
     due_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """One call that is owed."""
+    """One call that is owed, for a deed of the user itself or, by `access`, of an admin."""
 
     id: UUID
     client_id: UUID
@@ -47,5 +50,7 @@ class Duty:
     kind: DutyKind
     reason: str
     request_id: str
+    access: Access = Access.USER
+    admin_id: UUID | None = None
     except_session_id: UUID | None = None
     attempts: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from chassis.context import Access
 from chassis.database import Tx
 from services.identity.sessions.models import Duty, DutyKind
 
@@ -14,8 +15,8 @@ async def insert(tx: Tx, duty: Duty, due_at: datetime) -> None:
     await tx.execute(
         """
         INSERT INTO session_duties
-            (id, client_id, user_id, kind, except_session_id, reason, request_id, due_at)
-        VALUES ($1, current_client(), $2, $3, $4, $5, $6, $7)
+            (id, client_id, user_id, kind, except_session_id, reason, request_id, due_at, access, admin_id)
+        VALUES ($1, current_client(), $2, $3, $4, $5, $6, $7, $8, $9)
         """,
         duty.id,
         duty.user_id,
@@ -24,6 +25,8 @@ async def insert(tx: Tx, duty: Duty, due_at: datetime) -> None:
         duty.reason,
         duty.request_id,
         due_at,
+        duty.access,
+        duty.admin_id,
     )
 
 
@@ -40,7 +43,8 @@ async def claim(tx: Tx, now: datetime, next_at: datetime, limit: int) -> list[Du
         WHERE id IN (
             SELECT id FROM session_duties WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
         )
-        RETURNING id, client_id, user_id, kind, except_session_id, reason, request_id, attempts
+        RETURNING id, client_id, user_id, kind, except_session_id, reason, request_id, attempts, access,
+                  admin_id
         """,
         now,
         next_at,
@@ -54,6 +58,8 @@ async def claim(tx: Tx, now: datetime, next_at: datetime, limit: int) -> list[Du
             kind=DutyKind(row["kind"]),
             reason=row["reason"],
             request_id=row["request_id"],
+            access=Access(row["access"]),
+            admin_id=row["admin_id"],
             except_session_id=row["except_session_id"],
             attempts=row["attempts"],
         )

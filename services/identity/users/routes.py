@@ -41,6 +41,7 @@ def routes(profiles: ProfileService) -> Router:
     @router.patch(
         "/api/auth/me",
         access=Access.USER,
+        impersonation=True,
         body_limit=16 * KIB,
         responses={
             **_REFUSALS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -61,6 +62,7 @@ class SessionRow(Base, table=True):
     user_agent: str = Field(sa_column=Column(Text, nullable=False))
     amr: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     acr: str = Field(sa_column=Column(Text, nullable=False))
+    impersonator_id: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class RefreshTokenRow(Base, table=True):
@@ -90,7 +92,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as listed."""
+    """A session as listed; `impersonator_id` names who acts in the user's name, None for the user itself."""
 
     id: UUID
     created_at: datetime
@@ -98,13 +100,16 @@ class Session:
     expires_at: datetime
     ip: str
     user_agent: str
+    amr: tuple[str, ...]
+    impersonator_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
     """How a session begins: what proved the user, and what its tokens are for.
 
-    One that is `only_for` a while ends then and cannot be renewed. `act_json` names who acts for the user.
+    One that is `only_for` a while ends then, or with its access token, and cannot be renewed. `act_json`
+    names who acts for the user.
     """
 
     amr: tuple[str, ...]
@@ -112,6 +117,11 @@ class Opening:
     token_use: str = ACCESS
     only_for: timedelta | None = None
     act_json: str = ""
+
+    @property
+    def impersonator_id(self) -> str | None:
+        """Who acts for the user, by id; None for the user itself."""
+        return str(json.loads(self.act_json)["sub"]) if self.act_json else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,7 @@ class NewSession:
     user_agent: str
     amr: tuple[str, ...]
     acr: str
+    impersonator_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class LogoutRequest(RequestModel):
 
 
 class SessionView(AnswerModel):
-    """A session as its user sees it; `current` is the one that asks."""
+    """A session as its user sees it; `current` is the one that asks, `impersonated` one of the support."""
 
     id: UUID
     created_at: Time
@@ -65,6 +65,7 @@ class SessionView(AnswerModel):
     user_agent: str
     device_name: str
     current: bool
+    impersonated: bool
 
 
 class SessionPage(Page[SessionView]):
@@ -170,7 +171,9 @@ def _declare_own_sessions(
         """List the user's live sessions, the newest first."""
         scope = f"sessions|{caller.client_id}|{caller.user_id}"
         before = UUID(str(cursors.read(cursor, scope)[0])) if cursor else None
-        found = await sessions.list(caller, before=before, limit=limit + 1)
+        found = await sessions.list(
+            caller.require_client(), caller.require_user(), before=before, limit=limit + 1
+        )
         shown = found[:limit]
         views = await _views(shown, caller.session_id)
         following = cursors.make([str(shown[-1].id)], scope) if len(found) > limit else None
@@ -228,6 +231,7 @@ async def _views(found: list[Session], current: UUID | None) -> list[SessionView
             user_agent=session.user_agent,
             device_name=name,
             current=session.id == current,
+            impersonated=session.impersonator_id is not None,
         )
         for session, name in zip(found, names, strict=True)
     ]

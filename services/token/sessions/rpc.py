@@ -13,9 +13,13 @@ from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
     add_SessionServiceServicer_to_server,
 )
 from contracts.origins import caller_behind
+from contracts.session import to_micros
 from contracts.token_use import ACCESS
-from services.token.sessions.models import Opening
+from services.token.sessions.devices import device_names
+from services.token.sessions.models import Opening, Session
 from services.token.sessions.service import SessionService
+
+_MAX_LISTED = 1000
 
 
 class SessionsRpc(SessionServiceServicer):
@@ -74,6 +78,23 @@ class SessionsRpc(SessionServiceServicer):
         )
         return sessions_pb2.EndSessionResponse(ended=ended)
 
+    async def ListSessions(
+        self, request: sessions_pb2.ListSessionsRequest, _context: RpcContext
+    ) -> sessions_pb2.ListSessionsResponse:
+        """List a user's live sessions."""
+        if not 1 <= request.limit <= _MAX_LISTED:
+            raise InvalidRequest(f"limit is not within 1 and {_MAX_LISTED}")
+        found = await self._sessions.list(
+            parse_id(request.client_id, "client_id"),
+            parse_id(request.user_id, "user_id"),
+            before=parse_id(request.before, "before") if request.before else None,
+            limit=request.limit,
+        )
+        names = await device_names(session.user_agent for session in found)
+        return sessions_pb2.ListSessionsResponse(
+            sessions=[_listed(session, name) for session, name in zip(found, names, strict=True)]
+        )
+
     async def PutUser(
         self, request: sessions_pb2.PutUserRequest, _context: RpcContext
     ) -> sessions_pb2.PutUserResponse:
@@ -99,6 +120,20 @@ def sessions_rpc(sessions: SessionService) -> RpcService:
     """Return the slice's gRPC service."""
     return RpcService(
         "internal.token.v1.SessionService", SessionsRpc(sessions), add_SessionServiceServicer_to_server
+    )
+
+
+def _listed(session: Session, device_name: str) -> sessions_pb2.ListedSession:
+    return sessions_pb2.ListedSession(
+        id=str(session.id),
+        created_at=to_micros(session.created_at),
+        last_used_at=to_micros(session.last_used_at),
+        expires_at=to_micros(session.expires_at),
+        ip=session.ip,
+        user_agent=session.user_agent,
+        device_name=device_name,
+        amr=session.amr,
+        impersonator_id=session.impersonator_id or "",
     )
 
 

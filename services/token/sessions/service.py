@@ -81,6 +81,7 @@ class SessionService:
         self._refresh_ttl = min(
             settings.jwt_refresh_ttl, settings.session_idle_ttl or settings.jwt_refresh_ttl
         )
+        self._access_ttl = settings.jwt_access_ttl
         self._absolute_ttl = settings.session_absolute_ttl
         self._grace = settings.refresh_reuse_grace
         self._rotations = Rotations(db, outbox, clock, self._refresh_ttl)
@@ -107,8 +108,15 @@ class SessionService:
             )
             if known is None:
                 raise SessionRefused
-            event = events.SessionOpened(target_id=session.id, user_id=user.id, amr=session.amr)
-            await self._outbox.emit(tx, event, caller, actor=Actor(ActorType.USER, user.id))
+            event = events.SessionOpened(
+                target_id=session.id,
+                user_id=user.id,
+                amr=session.amr,
+                impersonator_id=session.impersonator_id,
+            )
+            # One in the user's name is the deed of whoever asks for it.
+            actor = None if opening.act_json else Actor(ActorType.USER, user.id)
+            await self._outbox.emit(tx, event, caller, actor=actor)
         OPENED.inc()
         live = LiveSession(
             session.id, session.user_id, now, session.expires_at, session.amr, session.acr, known
@@ -211,12 +219,10 @@ class SessionService:
             await self._revocations.user(tx, client_id, user.id, now)
         await self._revocations.announce()
 
-    async def list(self, caller: CallerContext, *, before: UUID | None, limit: int) -> list[Session]:
-        """Return the calling user's live sessions, newest first, those opened before the session `before`."""
-        async with self._db.tenant(caller.require_client()) as tx:
-            return await store.list_sessions(
-                tx, caller.require_user(), self._clock.now(), before=before, limit=limit
-            )
+    async def list(self, client_id: UUID, user_id: UUID, *, before: UUID | None, limit: int) -> list[Session]:
+        """Return a user's live sessions, newest first, those opened before the session `before`."""
+        async with self._db.tenant(client_id) as tx:
+            return await store.list_sessions(tx, user_id, self._clock.now(), before=before, limit=limit)
 
     async def _active_client(self, client_id: UUID) -> Client | None:
         try:
@@ -262,7 +268,9 @@ class SessionService:
     def _new_session(
         self, caller: CallerContext, user_id: UUID, opening: Opening, now: datetime
     ) -> NewSession:
-        absolute = now + (opening.only_for or self._absolute_ttl)
+        # One that cannot be renewed is over with its only access token.
+        longest = min(opening.only_for, self._access_ttl) if opening.only_for else self._absolute_ttl
+        absolute = now + longest
         return NewSession(
             id=new_id(),
             user_id=user_id,
@@ -273,6 +281,7 @@ class SessionService:
             user_agent=caller.user_agent[:_MAX_USER_AGENT],
             amr=opening.amr,
             acr=opening.acr,
+            impersonator_id=opening.impersonator_id,
         )
 
     def _answer(

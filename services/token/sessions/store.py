@@ -37,8 +37,8 @@ async def open_session(
             RETURNING status, message
         ), opened AS (
             INSERT INTO sessions (id, client_id, user_id, created_at, last_used_at, expires_at,
-                                  absolute_expires_at, ip, user_agent, amr, acr)
-            SELECT $5, current_client(), $1, $6, $6, $7, $8, $9, $10, $11, $12
+                                  absolute_expires_at, ip, user_agent, amr, acr, impersonator_id)
+            SELECT $5, current_client(), $1, $6, $6, $7, $8, $9, $10, $11, $12, $14
             FROM account WHERE status = 'active'
             RETURNING id
         ), token AS (
@@ -60,6 +60,7 @@ async def open_session(
         list(session.amr),
         session.acr,
         token_hash,
+        session.impersonator_id,
     )
     return None if message is None else users_pb2.User.FromString(message)
 
@@ -229,7 +230,7 @@ async def list_sessions(
     """Return a user's live sessions, newest first, older than `before`."""
     rows = await tx.fetch(
         """
-        SELECT id, created_at, last_used_at, expires_at, ip, user_agent FROM sessions
+        SELECT id, created_at, last_used_at, expires_at, ip, user_agent, amr, impersonator_id FROM sessions
         WHERE client_id = current_client() AND user_id = $1 AND ended_at IS NULL AND expires_at > $2
           AND ($3::uuid IS NULL OR id < $3)
         ORDER BY id DESC LIMIT $4
@@ -239,7 +240,7 @@ async def list_sessions(
         before,
         limit,
     )
-    return [Session(**dict(row)) for row in rows]
+    return [Session(**{**dict(row), "amr": tuple(row["amr"])}) for row in rows]
 
 
 async def prune(tx: Tx, after: UUID, expired_before: datetime, now: datetime, limit: int) -> UUID | None:

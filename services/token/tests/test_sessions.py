@@ -212,6 +212,7 @@ async def test_list_when_user_has_sessions_then_newest_first_with_devices(
         "user_agent",
         "device_name",
         "current",
+        "impersonated",
     }
     assert (body["items"][2]["ip"], body["items"][2]["user_agent"]) == ("198.51.100.1", FIREFOX)
     assert body["items"][2]["created_at"].endswith("Z")
@@ -340,3 +341,34 @@ async def test_pruning_when_sessions_are_long_over_then_gone_with_their_tokens(
         )
         assert [str(row["id"]) for row in found] == [alive.session_id]
         assert (await token.refresh(tenant, alive.refresh_token)).status == 200
+
+
+async def test_a_session_in_a_users_name_says_who_acts_and_is_over_with_its_token(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    user, admin_id = user_of(tenant), new_id()
+    own = await token.open(tenant, user)
+    origin = origin_pb2.Origin(request_id="r-2", access="admin", admin_id=str(admin_id))
+    opened = await token.open(
+        tenant, user, amr=["impersonation"], only_for=3600, act_json=f'{{"sub":"{admin_id}"}}', origin=origin
+    )
+
+    claims = claims_of(opened.access_token)
+    assert claims["act"] == {"sub": str(admin_id)}
+    assert (opened.refresh_token, opened.refresh_expires_in) == ("", 0)
+    event = await system.event("session_opened", client_id=tenant.id, impersonator_id=str(admin_id))
+    assert (event.target_id, event.actor_type, event.actor_id) == (opened.session_id, "admin", str(admin_id))
+    request = sessions_pb2.ListSessionsRequest(client_id=str(tenant.id), user_id=user.id, limit=10)
+    listed = (await token.sessions.ListSessions(request)).sessions
+    assert [(item.id, item.impersonator_id) for item in listed] == [
+        (opened.session_id, str(admin_id)),
+        (own.session_id, ""),
+    ]
+    assert listed[0].expires_at // 1_000_000 == claims["exp"] == claims["iat"] + 900
+    seen = await system.call(
+        "token", "GET", "/api/auth/sessions", caller=tenant.user_caller(user.id, own.session_id)
+    )
+    assert [item["impersonated"] for item in seen.json["items"]] == [True, False]
+    request.limit = 0
+    with pytest.raises(AppError):
+        await token.sessions.ListSessions(request)

@@ -29,6 +29,7 @@ class Origin(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ADMIN_ID_FIELD_NUMBER: _builtins.int
+    IMPERSONATOR_ID_FIELD_NUMBER: _builtins.int
     ip: _builtins.str
     user_agent: _builtins.str
     request_id: _builtins.str
@@ -40,6 +41,8 @@ class Origin(_message.Message):
     """Set for a user."""
     admin_id: _builtins.str
     """Set for an admin user; empty for the break-glass key."""
+    impersonator_id: _builtins.str
+    """Set for a session in the user's name: who acts."""
     def __init__(
         self,
         *,
@@ -50,10 +53,11 @@ class Origin(_message.Message):
         user_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
         admin_id: _builtins.str = ...,
+        impersonator_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "admin_id", b"admin_id", "ip", b"ip", "request_id", b"request_id", "session_id", b"session_id", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "admin_id", b"admin_id", "impersonator_id", b"impersonator_id", "ip", b"ip", "request_id", b"request_id", "session_id", b"session_id", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,11 @@ class SessionServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionResponse.FromString,
                 _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/internal.token.v1.SessionService/ListSessions',
+                request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
         self.PutUser = channel.unary_unary(
                 '/internal.token.v1.SessionService/PutUser',
                 request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.PutUserRequest.SerializeToString,
@@ -106,6 +111,13 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """ListSessions returns a user's live sessions, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutUser(self, request, context):
         """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end.
         """
@@ -140,6 +152,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.EndSession,
                     request_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.ListSessionsRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.ListSessionsResponse.SerializeToString,
             ),
             'PutUser': grpc.unary_unary_rpc_method_handler(
                     servicer.PutUser,
@@ -283,6 +300,33 @@ class SessionService:
             '/internal.token.v1.SessionService/EndSession',
             internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_sessions__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.SessionService/ListSessions',
+            internal_dot_token_dot_v1_dot_sessions__pb2.ListSessionsRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_sessions__pb2.ListSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

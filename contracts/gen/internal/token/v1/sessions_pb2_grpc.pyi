@@ -43,6 +43,8 @@ class SessionServiceStub:
     """EndSessions ends a user's sessions, all or all but one, and revokes their access tokens."""
     EndSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]
     """EndSession ends one session of a user; quietly also when there is no such live one."""
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]
+    """ListSessions returns a user's live sessions, newest first."""
     PutUser: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.PutUserRequest, _sessions_pb2.PutUserResponse]
     """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
 
@@ -61,6 +63,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """EndSessions ends a user's sessions, all or all but one, and revokes their access tokens."""
     EndSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]  # type: ignore[assignment]
     """EndSession ends one session of a user; quietly also when there is no such live one."""
+    ListSessions: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """ListSessions returns a user's live sessions, newest first."""
     PutUser: _aio.UnaryUnaryMultiCallable[_sessions_pb2.PutUserRequest, _sessions_pb2.PutUserResponse]  # type: ignore[assignment]
     """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
 
@@ -106,6 +110,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.EndSessionResponse, _abc.Awaitable[_sessions_pb2.EndSessionResponse]]:
         """EndSession ends one session of a user; quietly also when there is no such live one."""
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _sessions_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.ListSessionsResponse, _abc.Awaitable[_sessions_pb2.ListSessionsResponse]]:
+        """ListSessions returns a user's live sessions, newest first."""
 
     @_abc_1.abstractmethod
     def PutUser(
