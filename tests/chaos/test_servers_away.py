@@ -120,7 +120,8 @@ async def test_nats_when_away_under_load_then_nothing_is_refused_and_nothing_los
 
     nats.start()
     await_ready([nats])
-    expected = Counter(user_created=16, login_succeeded=16, session_opened=32, session_refreshed=15)
+    # A sign-up is the first login.
+    expected = Counter(user_created=16, login_succeeded=32, session_opened=32, session_refreshed=15)
 
     async def all_recorded() -> bool:
         found = Counter(event["type"] for event in await stack.events(shop.id))
