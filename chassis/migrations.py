@@ -8,6 +8,7 @@ declared).
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,7 @@ from chassis.tables import ALL_PRIVILEGES, OUTBOX_SHARDS
 log = structlog.get_logger()
 
 _LOCK = 0x41555448  # "AUTH"
+_LOCK_POLL_SECONDS = 0.2
 
 _FUNCTIONS = """
 CREATE OR REPLACE FUNCTION current_client() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
@@ -67,7 +69,7 @@ def role_of(url: str) -> str:
 def _migrate(url: str, folder: Path, metadata: MetaData, tenant_role: str, jobs_role: str) -> None:
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        _lock(connection)
         try:
             # A change that waits for a lock makes everyone behind it wait: better to fail and be run again.
             connection.execute(text("SET lock_timeout = '5s'"))
@@ -83,6 +85,14 @@ def _migrate(url: str, folder: Path, metadata: MetaData, tenant_role: str, jobs_
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
     log.info("database is current", folder=folder.parent.name)
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for the lock, without a transaction: an index that is built concurrently waits for every one."""
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
+        connection.rollback()
+        time.sleep(_LOCK_POLL_SECONDS)
+    connection.commit()
 
 
 def alembic_config(folder: Path, metadata: MetaData, connection: Connection | None) -> Config:

@@ -46,10 +46,51 @@ class UserCreated(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUpdated(UserEvent):
-    """A profile changed; `changed` names the fields."""
+    """A profile changed; `changed` names the fields. An admin's change shows status, role and the like."""
 
     type: ClassVar[str] = "user_updated"
     changed: tuple[str, ...]
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSuspended(UserEvent):
+    """An admin suspended a user; its sessions ended and its tokens are dead."""
+
+    type: ClassVar[str] = "user_suspended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserReactivated(UserEvent):
+    """An admin let a suspended user in again; what it had been logged in to stays ended."""
+
+    type: ClassVar[str] = "user_reactivated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUnlocked(UserEvent):
+    """An admin took back the locks of a user's address; `was_locked` says whether attempts were counted."""
+
+    type: ClassVar[str] = "user_unlocked"
+    was_locked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSessionsRevoked(UserEvent):
+    """An admin ended a user's sessions."""
+
+    type: ClassVar[str] = "user_sessions_revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImpersonationStarted(UserEvent):
+    """An admin got a session in a user's name, for the reason it gave."""
+
+    type: ClassVar[str] = "impersonation_started"
+    opened_session_id: str
+    reason: str
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

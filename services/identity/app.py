@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chassis.app import App
 from chassis.clock import Clock
+from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.clients import ClientDirectory
 from contracts.session import RefreshCookie
@@ -24,6 +25,8 @@ from services.identity.passwords.schemes import HashPolicy
 from services.identity.passwords.service import PasswordService
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
+from services.identity.support.routes import routes as support_routes
+from services.identity.support.service import SupportService
 from services.identity.tables import Base
 from services.identity.users.email import DomainBlocklist, EmailHasher
 from services.identity.users.routes import routes as profile_routes
@@ -68,8 +71,24 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         duties=duties,
     )
     profiles = ProfileService(db, outbox, clock, duties)
+    cursors = Cursors(service.sealer)
+    support = SupportService(
+        db,
+        outbox,
+        clock,
+        clients=clients,
+        lockouts=lockouts,
+        sessions=sessions,
+        duties=duties,
+        factors=[],
+        cursors=cursors,
+    )
     return service.app(
-        routes=[password_routes(passwords, RefreshCookie.of(settings)), profile_routes(profiles)],
+        routes=[
+            password_routes(passwords, RefreshCookie.of(settings)),
+            profile_routes(profiles),
+            support_routes(support, cursors),
+        ],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
         callers=RPC_CALLERS,
         jobs={

@@ -6,6 +6,7 @@ from chassis.errors import (
     Conflict,
     FieldError,
     Forbidden,
+    NotFound,
     RateLimited,
     Unauthenticated,
     Unavailable,
@@ -106,6 +107,27 @@ class SessionUnavailable(Unavailable):
 
     code = "session_unavailable"
     detail = "The account was created, but a session could not be opened. Log in to continue."
+
+
+class UserNotFound(NotFound):
+    """The client has no such user."""
+
+    code = "user_not_found"
+    detail = "The client has no such user."
+
+
+class UserNotActive(Conflict):
+    """The user, or its client, is suspended: nobody may act in its name."""
+
+    code = "user_not_active"
+    detail = "The user or its client is suspended."
+
+
+class ChangeNotSpread(Unavailable):
+    """What an admin changed is stored, and the token service does not know it yet."""
+
+    code = "change_not_spread"
+    detail = "The change is stored. Sessions and tokens do not follow it yet; they will, shortly."
 
 
 class SessionsNotEnded(Unavailable):

@@ -105,6 +105,14 @@ class LockoutService:
             await store.take_back(tx, attempt.email_hash, attempt.here)
             await store.take_back(tx, attempt.email_hash, attempt.anywhere)
 
+    async def unlock(self, tx: Tx, email: Email) -> bool:
+        """Forget all attempts at an address, from wherever; false when there were none."""
+        return await store.clear_all(tx, self._hasher.hash(email))
+
+    async def locked_until(self, tx: Tx, email: Email) -> datetime | None:
+        """Return until when an address is locked, from any source or for everyone; None when it is not."""
+        return await store.locked_until(tx, self._hasher.hash(email), self._clock.now())
+
     async def purge(self) -> None:
         """Delete counters of yesterday, for ever; a job of the service."""
         while True:

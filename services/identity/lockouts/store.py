@@ -84,6 +84,28 @@ async def clear(tx: Tx, email_hash: bytes, source: str) -> None:
     )
 
 
+async def clear_all(tx: Tx, email_hash: bytes) -> bool:
+    """Forget the attempts from every source; false when there were none."""
+    cleared = await tx.fetch(
+        "DELETE FROM login_attempts WHERE client_id = current_client() AND email_hash = $1 RETURNING source",
+        email_hash,
+    )
+    return bool(cleared)
+
+
+async def locked_until(tx: Tx, email_hash: bytes, now: datetime) -> datetime | None:
+    """Return the end of the last lock of an address, from whichever source; None when none holds."""
+    until: datetime | None = await tx.fetchval(
+        """
+        SELECT max(locked_until) FROM login_attempts
+        WHERE client_id = current_client() AND email_hash = $1 AND locked_until > $2
+        """,
+        email_hash,
+        now,
+    )
+    return until
+
+
 async def purge(tx: Tx, older_than: datetime) -> None:
     """Delete counters that nobody has touched since."""
     await tx.execute("DELETE FROM login_attempts WHERE updated_at < $1", older_than)

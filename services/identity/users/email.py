@@ -77,6 +77,12 @@ class Email:
         return self.normalized.partition("@")[2]
 
 
+def search_prefix(typed: str) -> str:
+    """Return the beginning of normal forms that the beginning of an address stands for; checks nothing."""
+    local, at, domain = unicodedata.normalize("NFKC", typed).strip(" ").partition("@")
+    return f"{_fold(local)}{at}{domain.lower()}"
+
+
 class EmailHasher:
     """Keyed hash of a normal form: names an address in counters and events without revealing it."""
 

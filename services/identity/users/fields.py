@@ -59,6 +59,9 @@ Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)]
 Locale = Annotated[str, Field(max_length=35), AfterValidator(_check_locale)]
 """A language tag: language, script, region and variants of BCP 47 (RFC 5646 §2.1)."""
 
+Role = Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_.:-]*$")]
+"""A role of the client's own choosing, as the `role` claim says it."""
+
 Phone = Annotated[str, Field(max_length=16), AfterValidator(_check_phone)]
 """A telephone number (ITU-T E.164)."""
 

@@ -8,7 +8,19 @@ from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Text,
+    UniqueConstraint,
+    column,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -35,6 +47,20 @@ class UserRow(Base, table=True):
     __table_args__ = (
         UniqueConstraint("client_id", "email_normalized"),
         CheckConstraint("status IN ('active', 'suspended')", name="status"),
+        Index("ix_users_client_id_id", "client_id", "id"),
+        # Beginnings of addresses and names, whatever the collation of the database.
+        Index(
+            "ix_users_email_prefix",
+            "client_id",
+            "email_normalized",
+            postgresql_ops={"email_normalized": "text_pattern_ops"},
+        ),
+        Index(
+            "ix_users_name_prefix",
+            "client_id",
+            func.lower(column("display_name")).label("name"),
+            postgresql_ops={"name": "text_pattern_ops"},
+        ),
     )
 
     id: UUID = Field(primary_key=True)

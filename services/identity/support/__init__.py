@@ -1,0 +1,1 @@
+"""Support: what admins see and do of the users of a client."""
