@@ -1,4 +1,7 @@
-"""What a user calls a device, read from its user agent: `Firefox on Linux`."""
+"""What a user calls a device, read from its user agent: `Firefox on Linux`.
+
+Only for services whose extra has `ua-parser`.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from chassis.context import Access, CallerContext
 from chassis.http import KIB, Caller, Router, json_answer
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, Cursors, LimitParameter, Page
+from chassis.user_agents import device_names
 from contracts.session import (
     COOKIE_NAME,
     ModeParameter,
@@ -27,7 +28,6 @@ from contracts.session import (
     session_answer,
 )
 from services.token.errors import InvalidRefreshToken
-from services.token.sessions.devices import device_names
 from services.token.sessions.models import Session
 from services.token.sessions.service import SessionService
 
