@@ -132,6 +132,69 @@ class MfaEnrollmentRequired(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RiskDetected(UserEvent):
+    """A login with the right proof looked risky; `explanation` says why, and what became of it."""
+
+    type: ClassVar[str] = "risk_detected"
+    method: str
+    level: str
+    decision: str
+    signals: tuple[str, ...]
+    explanation: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginBlocked(UserEvent):
+    """A login with the right proof was refused because of its risk; `explanation` says why."""
+
+    type: ClassVar[str] = "login_blocked"
+    method: str
+    level: str
+    signals: tuple[str, ...]
+    explanation: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginSprayDetected(DomainEvent):
+    """Wrong passwords for many addresses came from one source, which is refused for a while."""
+
+    type: ClassVar[str] = "login_spray_detected"
+    addresses: int
+    locked_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEvent(DomainEvent):
+    """Something that happened to a remembered device."""
+
+    target_type: ClassVar[str | None] = "device"
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTrusted(DeviceEvent):
+    """A device is trusted for `days`: it may skip the second factor where policy allows it."""
+
+    type: ClassVar[str] = "device_trusted"
+    days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDistrusted(DeviceEvent):
+    """The trust of a device ended before its time; `reason` is `by_owner` or `copied`."""
+
+    type: ClassVar[str] = "device_distrusted"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRemoved(DeviceEvent):
+    """A device was forgotten."""
+
+    type: ClassVar[str] = "device_removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoginFailed(UserEvent):
     """A login failed; `target_id` is set when the account exists."""
 

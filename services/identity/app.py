@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chassis.app import App
 from chassis.clock import Clock
+from chassis.consumers import Consumer
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.clients import ClientDirectory
@@ -14,6 +15,8 @@ from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.config import IdentitySettings
+from services.identity.devices.routes import routes as device_routes
+from services.identity.devices.service import DeviceService
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.logins.service import LoginGate
@@ -23,6 +26,9 @@ from services.identity.passwords.policy import PasswordPolicy, PolicyRules
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
 from services.identity.passwords.service import PasswordService
+from services.identity.risk.geo import GeoDatabases
+from services.identity.risk.provider import RiskProvider
+from services.identity.risk.service import RiskService
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
 from services.identity.support.routes import routes as support_routes
@@ -49,6 +55,16 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         queue=settings.hash_queue,
         niceness=settings.hash_niceness,
     )
+    devices = DeviceService(db, outbox, clock, clients)
+    provider = _risk_provider(settings)
+    risk = RiskService(
+        db,
+        clock,
+        emails=emails,
+        geo=GeoDatabases(settings.geoip_db, settings.asn_db),
+        provider=provider,
+        failure_window=settings.lockout_window,
+    )
     gate = LoginGate(
         db,
         outbox,
@@ -57,6 +73,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         sessions=sessions,
         one_time=service.one_time,
         factors=[],
+        devices=devices,
+        risk=risk,
     )
     passwords = PasswordService(
         db,
@@ -88,6 +106,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             password_routes(passwords, RefreshCookie.of(settings)),
             profile_routes(profiles),
             support_routes(support, cursors),
+            device_routes(devices),
         ],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
         callers=RPC_CALLERS,
@@ -95,8 +114,30 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             "session duties": duties.run,
             "lockout purge": lockouts.purge,
             "password schemes": SchemeInventory(db, hasher).run,
+            "device purge": devices.purge,
+            "risk purge": risk.purge,
+            "refresh token reuses": _reuse_consumer(service, risk).run,
         },
-        resources=[hasher],
+        resources=[hasher, provider],
+    )
+
+
+def _risk_provider(settings: IdentitySettings) -> RiskProvider:
+    key = settings.risk_provider_api_key
+    return RiskProvider(
+        settings.risk_provider_url,
+        key.get_secret_value() if key else None,
+        settings.risk_provider_timeout.total_seconds(),
+    )
+
+
+def _reuse_consumer(service: Service, risk: RiskService) -> Consumer:
+    return Consumer(
+        service.bus,
+        service.db,
+        risk.mark_reuses,
+        name="identity-token-reuse",
+        subject="events.token.refresh_token_reuse_detected",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FilePath, SecretStr, model_validator
 
 from chassis.settings import CommaList, Duration, ServiceSettings
 from contracts.session import CookieSettings
@@ -66,6 +66,22 @@ class IdentitySettings(ServiceSettings, CookieSettings):
         timedelta(minutes=1), description="The first lock; each further one doubles."
     )
     lockout_longest: Duration = Field(timedelta(minutes=15), description="No lock is longer.")
+
+    risk_provider_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Asked about the risk of each login by POST; see the page on it.",
+    )
+    risk_provider_api_key: SecretStr | None = Field(None, description="Sent to it as a bearer token.")
+    risk_provider_timeout: Duration = Field(
+        timedelta(seconds=5), description="How long a login waits for it at most; then it goes on without."
+    )
+    geoip_db: FilePath | None = Field(
+        None, description="MaxMind-format file of places: impossible travel, and places in lists."
+    )
+    asn_db: FilePath | None = Field(
+        None, description="MaxMind-format file of networks (ASN), for the lists of a policy."
+    )
 
     @model_validator(mode="after")
     def _check_lockout(self) -> Self:

@@ -35,6 +35,27 @@ class InvalidMfaToken(Unauthenticated):
     detail = "This login is not waiting for a second factor any more. Log in again."
 
 
+class LoginBlocked(Forbidden):
+    """The proof was right, and the client's policy refuses logins as risky as this one."""
+
+    code = "login_blocked"
+    detail = "This login was blocked because it looks unsafe. Try from a place or device you use often."
+
+
+class MfaSessionRequired(Forbidden):
+    """The session was opened without a second factor, and what is asked for weakens the second factor."""
+
+    code = "mfa_session_required"
+    detail = "Log in with your second factor to do this."
+
+
+class DeviceTrustOff(Conflict):
+    """The client's policy lets no device be trusted."""
+
+    code = "device_trust_off"
+    detail = "Devices cannot be trusted here."
+
+
 class WrongPassword(Forbidden):
     """The current password that a user gave is wrong; not a 401, because the access token is good."""
 

@@ -59,10 +59,12 @@ async def world(stack: Stack) -> World:
     b = await stack.sign_up(await stack.tenant())
     keys = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/api-keys", stack.admin)
     publishable = next(key for key in keys.json()["items"] if key["kind"] == "publishable")
+    devices = await stack.call("GET", "/api/auth/devices", a)
     ids = {
         "client_id": a.tenant.id,
         "key_id": publishable["id"],
         "session_id": a.session_id,
+        "device_id": devices.json()["items"][0]["id"],
         "user_id": a.user_id,
     }
     return World(stack, a, b, ids)

@@ -13,6 +13,7 @@ from contracts.session import (
     Transport,
     session_answer,
 )
+from services.identity.devices.cookie import set_device_cookie
 from services.identity.logins.models import Challenged, EnrollmentDue, Opened, Outcome, Risk
 
 LoginAnswer = SessionOpened | MfaRequired | EnrollmentRequired
@@ -25,7 +26,10 @@ def login_answer(
     """Render an outcome, and set the cookies that go with it."""
     match outcome:
         case Opened():
-            return session_answer(outcome.session, transport, cookie, response)
+            answer = session_answer(outcome.session, transport, cookie, response)
+            if outcome.device_token is not None:
+                set_device_cookie(response, outcome.device_token, cookie)
+            return answer
         case Challenged():
             return MfaRequired(
                 mfa_token=outcome.mfa_token,

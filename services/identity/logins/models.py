@@ -4,13 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from sqlalchemy import ARRAY, Column, DateTime, Double, ForeignKey, Index, Text
+from sqlmodel import Field
+
 from chassis.database import Tx
 from contracts.gen.internal.token.v1 import sessions_pb2
+from services.identity.tables import Base
 from services.identity.users.models import User
+
+
+class LoginHistoryRow(Base, table=True):
+    """A login of a user: what the next ones are compared with, and what support is shown."""
+
+    __tablename__ = "login_history"
+    __table_args__ = (
+        Index("ix_login_history_user_id_at", "user_id", "at"),
+        Index("ix_login_history_at", "at", postgresql_using="brin"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    client_id: UUID = Field()
+    user_id: UUID = Field(sa_column=Column(ForeignKey("users.id", ondelete="CASCADE"), nullable=False))
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    method: str = Field(sa_column=Column(Text, nullable=False))
+    session_id: UUID = Field()
+    device_id: UUID | None = Field(default=None)
+    network: str = Field(sa_column=Column(Text, nullable=False))
+    user_agent: str = Field(sa_column=Column(Text, nullable=False))
+    country: str | None = Field(sa_column=Column(Text))
+    latitude: float | None = Field(sa_column=Column(Double))
+    longitude: float | None = Field(sa_column=Column(Double))
+    risk_level: str = Field(sa_column=Column(Text, nullable=False))
+    signals: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
 
 
 class Method(StrEnum):
@@ -45,10 +75,19 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """What a login request carries of the device it comes from, and whether it is to be remembered."""
+    """What a login request carries of the device it comes from.
+
+    Routes make it by `devices.cookie.browser_of`. `device_token` is empty where the browser has none yet, and
+    None for callers that keep no cookies (gRPC). `remember` asks that the device be trusted,
+    which counts once a second factor was shown.
+    """
 
     device_token: str | None = None
     remember: bool = False
+
+
+NO_BROWSER = Browser()
+"""Of callers that keep no cookies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +115,6 @@ class Challenged:
     expires_in: int
     factors: tuple[Factor, ...]
     risk: Risk
-    device_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +125,6 @@ class EnrollmentDue:
     expires_in: int
     factors: tuple[Factor, ...]
     risk: Risk
-    device_token: str | None = None
 
 
 Outcome = Opened | Challenged | EnrollmentDue

@@ -1,39 +1,87 @@
-"""When a login needs a second factor: a client's `adaptive_security` settings, as far as they are of MFA."""
+"""What a proven login gets, by the client's policy and the risk: one table for every way in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from contracts.clients import Client
+from contracts.security_policy import MfaMode, RiskLevel, SecurityPolicy
 
 
-class MfaMode(StrEnum):
-    """`allow` (the default) asks the users who have set it up, `required` everybody, `off` nobody."""
+class Decision(StrEnum):
+    """What becomes of a login whose proof was right."""
 
-    OFF = "off"
     ALLOW = "allow"
-    REQUIRED = "required"
+    NOTIFY = "notify"
+    CHALLENGE = "challenge"
+    ENROLL = "enroll"
+    BLOCK = "block"
 
 
 @dataclass(frozen=True, slots=True)
-class MfaPolicy:
-    """A client's rule."""
+class Circumstances:
+    """What a decision depends on beside the policy.
 
-    mode: MfaMode
+    `is_mfa`: the proof is two factors by itself. `mfa_enabled`: the user has switched on that it is asked.
+    `has_factors`: there is a factor that it could show now.
+    """
 
-    @classmethod
-    def of(cls, client: Client) -> MfaPolicy:
-        """Read the rule of a client."""
-        mfa = client.settings.get("adaptive_security", {}).get("mfa", {})
-        return cls(MfaMode(mfa.get("mode", MfaMode.ALLOW)))
+    risk: RiskLevel
+    is_mfa: bool
+    mfa_enabled: bool
+    has_factors: bool
+    is_trusted_device: bool
 
-    def needs_second_factor(self, *, is_enrolled: bool) -> bool:
-        """Whether a one-factor proof is not enough."""
-        match self.mode:
-            case MfaMode.OFF:
-                return False
-            case MfaMode.ALLOW:
-                return is_enrolled
-            case MfaMode.REQUIRED:
-                return True
+
+def decide(policy: SecurityPolicy, given: Circumstances) -> Decision:
+    """Decide a login.
+
+    A block comes first, whatever the proof. Who needs a second factor and has none must set one up where
+    policy demands it of everybody, and is otherwise let in with a notice: a risk alone must not lock out
+    those who never had the choice.
+    """
+    if given.risk.is_at_least(policy.login_block_level):
+        return Decision.BLOCK
+    looks_risky = policy.mfa.mode is MfaMode.ADAPTIVE and given.risk.is_at_least(policy.login_challenge_level)
+    if given.is_mfa or policy.mfa.mode is MfaMode.OFF:
+        return Decision.NOTIFY if looks_risky else Decision.ALLOW
+    has_none = not given.has_factors and not given.mfa_enabled
+    if has_none and policy.mfa.enrollment_required:
+        return Decision.ENROLL
+    match policy.mfa.mode:
+        case MfaMode.ALLOW:
+            is_needed = given.mfa_enabled
+        case MfaMode.REQUIRED:
+            is_needed = True
+        case MfaMode.ADAPTIVE:
+            is_needed = looks_risky
+    if not is_needed or _may_skip(policy, given):
+        return Decision.ALLOW
+    if given.has_factors:
+        return Decision.CHALLENGE
+    if has_none and policy.mfa.mode is MfaMode.ADAPTIVE:
+        return Decision.NOTIFY
+    return Decision.ENROLL
+
+
+def applied(policy: SecurityPolicy, given: Circumstances) -> dict[str, Any]:
+    """Return what of the policy decided, for the explanation of a login."""
+    return {
+        "mode": str(policy.mfa.mode),
+        "challenge_level": str(policy.login_challenge_level),
+        "block_level": str(policy.login_block_level) if policy.login_block_level else None,
+        "enrollment_required": policy.mfa.enrollment_required,
+        "trusted_device": given.is_trusted_device,
+        "trusted_device_bypass": policy.mfa.trusted_device_bypass,
+    }
+
+
+def _may_skip(policy: SecurityPolicy, given: Circumstances) -> bool:
+    """Whether a trusted device spares the second factor: only of who has one, and never at high risk."""
+    return (
+        policy.mfa.trusted_device_bypass
+        and given.is_trusted_device
+        and given.has_factors
+        and not given.risk.is_at_least(RiskLevel.HIGH)
+    )

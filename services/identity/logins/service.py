@@ -8,25 +8,30 @@ place, so that no rule can forget a way in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from prometheus_client import Counter
 
 from chassis.clock import Clock
 from chassis.context import CallerContext
-from chassis.database import Database
+from chassis.database import Database, Tx
 from chassis.errors import AppError
-from chassis.events import Actor, ActorType
+from chassis.events import Actor, ActorType, DomainEvent
+from chassis.ids import new_id
 from chassis.one_time import OneTimeState
 from chassis.outbox import Outbox
 from contracts import events
 from contracts.clients import ClientDirectory
-from services.identity.errors import InvalidMfaToken, ProofOutdated
+from contracts.security_policy import RiskLevel, SecurityPolicy
+from services.identity.devices.models import Device
+from services.identity.devices.service import DeviceService
+from services.identity.errors import InvalidMfaToken, LoginBlocked, ProofOutdated
 from services.identity.logins import store
 from services.identity.logins.models import (
+    NO_BROWSER,
     Browser,
     Challenged,
     EnrollmentDue,
@@ -41,7 +46,8 @@ from services.identity.logins.models import (
     Settled,
     nothing_to_settle,
 )
-from services.identity.logins.policy import MfaPolicy
+from services.identity.logins.policy import Circumstances, Decision, applied, decide
+from services.identity.risk.service import RiskService
 from services.identity.sessions.client import SessionClient
 from services.identity.users import store as users
 from services.identity.users.models import User
@@ -67,8 +73,10 @@ class LoginGate:
         sessions: SessionClient,
         one_time: OneTimeState,
         factors: Sequence[FactorSource],
+        devices: DeviceService,
+        risk: RiskService,
     ) -> None:
-        """Take who knows rules and factors, and who opens sessions."""
+        """Take who knows rules, factors, devices and risk, and who opens sessions."""
         self._db = db
         self._outbox = outbox
         self._clock = clock
@@ -76,6 +84,8 @@ class LoginGate:
         self._sessions = sessions
         self._one_time = one_time
         self._factors = factors
+        self._devices = devices
+        self._risk = risk
 
     async def admit(
         self,
@@ -93,18 +103,43 @@ class LoginGate:
 
         Raises:
             ProofOutdated: the user was suspended, or the proof became void, meanwhile; nothing is left open.
+            LoginBlocked: the client's policy refuses logins as risky as this one.
             FeatureUnavailable: a second factor is needed and Redis is away.
             Unavailable: the token service is away.
         """
-        policy = MfaPolicy.of(await self._clients.get(user.client_id))
-        risk = Risk()
-        factors = await self._factors_of(user)
-        is_enrolled = user.mfa_enabled or bool(factors and policy.needs_second_factor(is_enrolled=False))
-        if proof.is_mfa or not policy.needs_second_factor(is_enrolled=is_enrolled):
-            return await self._open(caller, user, proof, settled)
-        if factors:
-            return await self._challenge(caller, user, proof, risk, factors, settled)
-        return await self._open_for_enrollment(caller, user, proof, risk, settled)
+        policy = await self._policy_of(user.client_id)
+        async with self._db.tenant(user.client_id) as tx:
+            factors = tuple([factor for source in self._factors for factor in await source.factors(tx, user)])
+            known = await self._devices.recognise(tx, caller, user, browser.device_token)
+            own_attempts = 1 if proof.method is Method.PASSWORD else 0
+            background = await self._risk.background(tx, user, own_attempts=own_attempts)
+        assessment = await self._risk.assess(
+            caller,
+            user,
+            policy,
+            background,
+            is_known_device=None if browser.device_token is None else known is not None,
+            action=f"login.{proof.method}",
+        )
+        given = Circumstances(
+            risk=assessment.level,
+            is_mfa=proof.is_mfa,
+            mfa_enabled=user.mfa_enabled,
+            has_factors=bool(factors),
+            is_trusted_device=known is not None and known.trusted_until is not None,
+        )
+        decision = decide(policy, given)
+        explanation = assessment.explain(decision, applied(policy, given))
+        risk = Risk(assessment.level, assessment.names, explanation)
+        entry = Entry(caller, user, proof, risk, browser, known, trust_days(policy, browser, proof))
+        match decision:
+            case Decision.BLOCK:
+                await self._block(entry)
+            case Decision.CHALLENGE:
+                return await self._challenge(entry, factors, settled)
+            case Decision.ENROLL:
+                return await self._open_for_enrollment(entry, settled)
+        return await self._open(entry, settled, is_notable=decision is Decision.NOTIFY)
 
     async def pending(self, caller: CallerContext, mfa_token: str) -> Pending:
         """Return the login that waits behind a token, counting one attempt at its second factor.
@@ -125,11 +160,18 @@ class LoginGate:
         return self._checked(caller, await self._one_time.read(_MFA, mfa_token))
 
     async def complete(
-        self, caller: CallerContext, pending: Pending, mfa_token: str, factor: Factor, amr: Sequence[str]
+        self,
+        caller: CallerContext,
+        pending: Pending,
+        mfa_token: str,
+        factor: Factor,
+        amr: Sequence[str],
+        browser: Browser = NO_BROWSER,
     ) -> Opened:
         """Open the session of a waiting login whose second factor was shown; `amr` says what that was.
 
-        The caller has used the factor up. Of several who complete one login, one gets the session.
+        The caller has used the factor up. Of several who complete one login, one gets the session. `browser`
+        is that of this request; with `remember` it is trusted for as long as the policy says.
 
         Raises:
             InvalidMfaToken: it was completed or is too old, or its proof became void.
@@ -144,7 +186,11 @@ class LoginGate:
         both = tuple(dict.fromkeys((*pending.proof.amr, *amr, "mfa")))
         proof = replace(pending.proof, amr=both, is_mfa=True)
         try:
-            return await self._open(caller, user, proof, nothing_to_settle, factor=factor)
+            policy = await self._policy_of(user.client_id)
+            days = trust_days(policy, browser, proof)
+            known = await self._known(caller, user, browser)
+            entry = Entry(caller, user, proof, pending.risk, browser, known, days)
+            return await self._open(entry, nothing_to_settle, factor=factor)
         except ProofOutdated:
             raise InvalidMfaToken from None
         except AppError:
@@ -153,7 +199,12 @@ class LoginGate:
             raise
 
     async def complete_enrollment(
-        self, caller: CallerContext, user: User, factor: Factor, amr: Sequence[str]
+        self,
+        caller: CallerContext,
+        user: User,
+        factor: Factor,
+        amr: Sequence[str],
+        browser: Browser = NO_BROWSER,
     ) -> Opened:
         """Open the session of a caller with an enrollment token who has just set up a factor.
 
@@ -163,7 +214,10 @@ class LoginGate:
             ProofOutdated, Unavailable: as `admit`.
         """
         proof = Proof(Method.ENROLLMENT, tuple(dict.fromkeys((*caller.amr, *amr, "mfa"))), is_mfa=True)
-        opened = await self._open(caller, user, proof, nothing_to_settle, factor=factor)
+        days = trust_days(await self._policy_of(user.client_id), browser, proof)
+        known = await self._known(caller, user, browser)
+        entry = Entry(caller, user, proof, Risk(), browser, known, days)
+        opened = await self._open(entry, nothing_to_settle, factor=factor)
         if caller.session_id is not None:
             await self._sessions.end_one(caller, caller.session_id, reason="enrolled")
         return opened
@@ -174,20 +228,24 @@ class LoginGate:
             raise InvalidMfaToken
         return pending
 
-    async def _factors_of(self, user: User) -> tuple[Factor, ...]:
-        async with self._db.tenant(user.client_id) as tx:
-            found = [factor for source in self._factors for factor in await source.factors(tx, user)]
-        return tuple(found)
+    async def _policy_of(self, client_id: UUID) -> SecurityPolicy:
+        return SecurityPolicy.of((await self._clients.get(client_id)).settings)
 
-    async def _challenge(
-        self,
-        caller: CallerContext,
-        user: User,
-        proof: Proof,
-        risk: Risk,
-        factors: tuple[Factor, ...],
-        settled: Settled,
-    ) -> Challenged:
+    async def _block(self, entry: Entry) -> NoReturn:
+        risk = entry.risk
+        blocked = events.LoginBlocked(
+            target_id=entry.user.id,
+            method=entry.proof.method,
+            level=risk.level,
+            signals=risk.signals,
+            explanation=dict(risk.explanation),
+        )
+        await self._outbox.append(blocked, entry.caller, actor=entry.actor)
+        LOGINS.labels(entry.proof.method, "blocked").inc()
+        raise LoginBlocked
+
+    async def _challenge(self, entry: Entry, factors: tuple[Factor, ...], settled: Settled) -> Challenged:
+        user, proof, risk = entry.user, entry.proof, entry.risk
         pending = Pending(user.client_id, user.id, user.auth_epoch, proof, factors, risk)
         token = await self._one_time.put(_MFA, pending.encode(), ttl=_MFA_TTL)
         async with self._db.tenant(user.client_id) as tx:
@@ -199,54 +257,108 @@ class LoginGate:
                 risk_level=risk.level,
                 signals=risk.signals,
             )
-            await self._outbox.emit(tx, challenged, caller, actor=_actor(user))
+            await self._emit(tx, entry, challenged)
         LOGINS.labels(proof.method, "challenged").inc()
         return Challenged(token, int(_MFA_TTL.total_seconds()), factors, risk)
 
-    async def _open_for_enrollment(
-        self, caller: CallerContext, user: User, proof: Proof, risk: Risk, settled: Settled
-    ) -> EnrollmentDue:
-        opened = await self._sessions.open_for_enrollment(caller, user, amr=proof.amr)
+    async def _open_for_enrollment(self, entry: Entry, settled: Settled) -> EnrollmentDue:
+        user, proof, risk = entry.user, entry.proof, entry.risk
+        opened = await self._sessions.open_for_enrollment(entry.caller, user, amr=proof.amr)
         async with self._db.tenant(user.client_id) as tx:
             await settled(tx)
             due = events.MfaEnrollmentRequired(target_id=user.id, method=proof.method)
-            await self._outbox.emit(tx, due, caller, actor=_actor(user))
+            await self._emit(tx, entry, due)
         LOGINS.labels(proof.method, "enrollment").inc()
         return EnrollmentDue(opened.access_token, opened.expires_in, _TO_ENROLL, risk)
 
     async def _open(
-        self,
-        caller: CallerContext,
-        user: User,
-        proof: Proof,
-        settled: Settled,
-        factor: Factor | None = None,
+        self, entry: Entry, settled: Settled, factor: Factor | None = None, *, is_notable: bool = False
     ) -> Opened:
         """Open the session and record the login, or refuse it when the proof became void meanwhile."""
         now = self._clock.now()
-        user = replace(user, last_login_at=now)
-        opened = await self._sessions.open(caller, user, amr=proof.amr, is_mfa=proof.is_mfa)
+        user, proof = replace(entry.user, last_login_at=now), entry.proof
+        opened = await self._sessions.open(entry.caller, user, amr=proof.amr, is_mfa=proof.is_mfa)
+        session_id, device_token = UUID(opened.session_id), None
         async with self._db.tenant(user.client_id) as tx:
-            is_recorded = await store.record(tx, user.id, user.auth_epoch, now)
+            keeps_device = entry.browser.device_token is not None
+            device_id = (entry.known.id if entry.known else new_id()) if keeps_device else None
+            login = self._login_entry(entry, session_id, device_id)
+            is_recorded = await store.record(tx, user.id, user.auth_epoch, now, login)
             if is_recorded:
                 await settled(tx)
                 succeeded = events.LoginSucceeded(
-                    target_id=user.id,
-                    method=proof.method,
-                    factor=factor,
-                    opened_session_id=opened.session_id,
+                    target_id=user.id, method=proof.method, factor=factor, opened_session_id=opened.session_id
                 )
-                await self._outbox.emit(tx, succeeded, caller, actor=_actor(user))
+                await self._emit(tx, entry, succeeded, is_notable=is_notable)
+            if is_recorded and device_id is not None:
+                device_token = await self._devices.remember(
+                    tx, entry.caller, user, device_id, session_id=session_id, trust_days=entry.trust_days
+                )
         if not is_recorded:
             # What made the proof void may have ended the user's sessions before this one was opened. Nobody
             # has seen its tokens yet.
-            await self._sessions.end_one(
-                caller, UUID(opened.session_id), reason="proof_outdated", user_id=user.id
-            )
+            await self._sessions.end_one(entry.caller, session_id, reason="proof_outdated", user_id=user.id)
             raise ProofOutdated
         LOGINS.labels(proof.method, "opened").inc()
-        return Opened(opened)
+        return Opened(opened, device_token)
+
+    async def _known(self, caller: CallerContext, user: User, browser: Browser) -> Device | None:
+        if not browser.device_token:
+            return None
+        async with self._db.tenant(user.client_id) as tx:
+            return await self._devices.recognise(tx, caller, user, browser.device_token)
+
+    def _login_entry(self, entry: Entry, session_id: UUID, device_id: UUID | None) -> store.LoginEntry:
+        visit = self._risk.visit(entry.caller, is_known_device=None)
+        return store.LoginEntry(
+            id=new_id(),
+            method=entry.proof.method,
+            session_id=session_id,
+            device_id=device_id,
+            network=visit.network,
+            user_agent=visit.user_agent,
+            country=visit.place.country,
+            latitude=visit.place.latitude,
+            longitude=visit.place.longitude,
+            risk_level=entry.risk.level,
+            signals=entry.risk.signals,
+        )
+
+    async def _emit(self, tx: Tx, entry: Entry, event: DomainEvent, *, is_notable: bool = False) -> None:
+        """Record what became of a login, and beside it a high risk, or one that somebody should look at."""
+        found = [self._outbox.wrap(event, entry.caller, actor=entry.actor)]
+        risk = entry.risk
+        if is_notable or RiskLevel(risk.level).is_at_least(RiskLevel.HIGH):
+            detected = events.RiskDetected(
+                target_id=entry.user.id,
+                method=entry.proof.method,
+                level=risk.level,
+                decision=risk.explanation.get("decision", ""),
+                signals=risk.signals,
+                explanation=dict(risk.explanation),
+            )
+            found.append(self._outbox.wrap(detected, entry.caller, actor=entry.actor))
+        await self._outbox.emit_all(tx, found)
 
 
-def _actor(user: User) -> Actor:
-    return Actor(ActorType.USER, str(user.id))
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A proven login on its way through the gate."""
+
+    caller: CallerContext
+    user: User
+    proof: Proof
+    risk: Risk
+    browser: Browser
+    known: Device | None
+    trust_days: int
+
+    @property
+    def actor(self) -> Actor:
+        """The user: a login is its deed, though the request carries an API key."""
+        return Actor(ActorType.USER, str(self.user.id))
+
+
+def trust_days(policy: SecurityPolicy, browser: Browser, proof: Proof) -> int:
+    """Return for how long the browser is to be trusted from now on; 0 unless it asks so after two factors."""
+    return policy.mfa.remember_device_days if browser.remember and proof.is_mfa else 0

@@ -17,8 +17,8 @@ from contracts.session import (
     TransportRequest,
     chosen_transport,
 )
+from services.identity.devices.cookie import DeviceCookie, browser_of
 from services.identity.logins.answers import LoginAnswer, login_answer
-from services.identity.logins.models import Browser
 from services.identity.passwords.service import PasswordService, Signup
 from services.identity.users.email import MAX_TYPED_LENGTH
 from services.identity.users.fields import DisplayName, Metadata
@@ -84,6 +84,7 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         body: SignupRequest,
         caller: Caller,
         response: Response,
+        device_token: DeviceCookie,
         token_transport: TransportParameter = None,
         session_mode: ModeParameter = None,
     ) -> LoginAnswer:
@@ -96,7 +97,7 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         """
         transport = chosen_transport(body, token_transport, session_mode)
         signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
-        outcome = await passwords.sign_up(caller, signup, Browser())
+        outcome = await passwords.sign_up(caller, signup, browser_of(device_token, transport))
         return login_answer(outcome, transport, cookie, response)
 
     @router.post(
@@ -104,12 +105,18 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         access=Access.API_KEY,
         limit="login",
         body_limit=16 * KIB,
-        responses={401: {"description": "`invalid_credentials`"}, **_LOCKED, **_BUSY},
+        responses={
+            401: {"description": "`invalid_credentials`"},
+            403: {"description": "`login_blocked`: the client's policy refuses logins as risky as this one"},
+            **_LOCKED,
+            **_BUSY,
+        },
     )
     async def login(
         body: LoginRequest,
         caller: Caller,
         response: Response,
+        device_token: DeviceCookie,
         token_transport: TransportParameter = None,
         session_mode: ModeParameter = None,
     ) -> LoginAnswer:
@@ -121,7 +128,9 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         `mfa_token` to be sent with a second factor, or an `enrollment_token` to set one up with.
         """
         transport = chosen_transport(body, token_transport, session_mode)
-        outcome = await passwords.log_in(caller, body.email, body.password, Browser())
+        outcome = await passwords.log_in(
+            caller, body.email, body.password, browser_of(device_token, transport)
+        )
         return login_answer(outcome, transport, cookie, response)
 
     @router.post(

@@ -20,6 +20,7 @@ from services.identity.errors import (
     EmailTaken,
     HashingInterrupted,
     InvalidCredentials,
+    LoginBlocked,
     Overloaded,
     PasswordChangedMeanwhile,
     ProofOutdated,
@@ -97,6 +98,7 @@ class PasswordService:
             InvalidEmail, EmailDomainBlocked, WeakPassword: a rule is broken.
             EmailTaken: the client has a user with this address.
             SessionUnavailable: the user exists now, but the token service is away.
+            LoginBlocked: the user exists now, but the client's policy refuses logins as risky as this one.
         """
         email = Email.parse(signup.email)
         try:
@@ -115,6 +117,8 @@ class PasswordService:
             raise
         try:
             return await self._gate.admit(caller, user, Proof(Method.SIGNUP, _AMR), browser)
+        except LoginBlocked:
+            raise
         except AppError as error:
             log.warning("no session after sign-up", code=error.code, user_id=str(user.id))
             raise SessionUnavailable from error

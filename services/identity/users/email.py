@@ -92,7 +92,11 @@ class EmailHasher:
 
     def hash(self, email: Email) -> bytes:
         """Return 32 bytes."""
-        return hmac.new(self._key, email.normalized.encode(), hashlib.sha256).digest()
+        return self.hash_normalized(email.normalized)
+
+    def hash_normalized(self, normalized: str) -> bytes:
+        """Return 32 bytes for a normal form that was stored."""
+        return hmac.new(self._key, normalized.encode(), hashlib.sha256).digest()
 
 
 class DomainBlocklist:

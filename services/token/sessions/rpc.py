@@ -7,6 +7,7 @@ from datetime import timedelta
 from chassis.context import CallerContext
 from chassis.errors import InvalidRequest
 from chassis.rpc import RpcContext, RpcService, parse_id
+from chassis.user_agents import device_names
 from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
     SessionServiceServicer,
@@ -15,7 +16,6 @@ from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
 from contracts.origins import caller_behind
 from contracts.session import to_micros
 from contracts.token_use import ACCESS
-from services.token.sessions.devices import device_names
 from services.token.sessions.models import Opening, Session
 from services.token.sessions.service import SessionService
 

@@ -1,0 +1,1 @@
+"""Risk: how unusual or suspicious a login looks, and why."""
