@@ -89,6 +89,10 @@ class Sealer:
             raise SealBroken("derived under a key that is not configured")
         return derive_key(root, info)
 
+    def derive_all(self, info: str) -> list[bytes]:
+        """Derive a key for another purpose from every root, the current one first."""
+        return [derive_key(root, info) for root in self._roots.values()]
+
 
 def _key_id(root: bytes) -> bytes:
     return hashlib.sha256(b"key-id" + root).digest()[:4]

@@ -215,6 +215,53 @@ class AccountLocked(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorRefused(UserEvent):
+    """A code of a second factor was refused; `reason` is `wrong_code` or `account_locked`."""
+
+    type: ClassVar[str] = "second_factor_refused"
+    factor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReauthenticationFailed(UserEvent):
+    """A user gave a wrong password for a change that needs it, or too many; `reason` is the error code."""
+
+    type: ClassVar[str] = "reauthentication_failed"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotpEnabled(UserEvent):
+    """A user set up an authenticator app; `replaced` says that it took the place of another."""
+
+    type: ClassVar[str] = "totp_enabled"
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotpDisabled(UserEvent):
+    """A user gave up the authenticator app, and the recovery codes with it."""
+
+    type: ClassVar[str] = "totp_disabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryCodesReplaced(UserEvent):
+    """A user got new recovery codes; the earlier ones are void."""
+
+    type: ClassVar[str] = "recovery_codes_replaced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryCodeUsed(UserEvent):
+    """A recovery code was used; `remaining` are left."""
+
+    type: ClassVar[str] = "recovery_code_used"
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordChanged(UserEvent):
     """A user replaced the password; all other sessions ended."""
 

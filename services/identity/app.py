@@ -17,6 +17,7 @@ from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.config import IdentitySettings
 from services.identity.devices.routes import routes as device_routes
 from services.identity.devices.service import DeviceService
+from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.logins.service import LoginGate
@@ -26,14 +27,24 @@ from services.identity.passwords.policy import PasswordPolicy, PolicyRules
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
 from services.identity.passwords.service import PasswordService
+from services.identity.recovery_codes.codes import CodeHasher
+from services.identity.recovery_codes.factor import RecoveryCodeFactor
+from services.identity.recovery_codes.routes import routes as recovery_code_routes
+from services.identity.recovery_codes.service import RecoveryCodeService
 from services.identity.risk.geo import GeoDatabases
 from services.identity.risk.provider import RiskProvider
 from services.identity.risk.service import RiskService
+from services.identity.second_factors.fresh_proof import FreshProof
+from services.identity.second_factors.login import SecondFactorLogin
+from services.identity.second_factors.service import SecondFactors
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
 from services.identity.support.routes import routes as support_routes
 from services.identity.support.service import SupportService
 from services.identity.tables import Base
+from services.identity.totp.factor import TotpFactor
+from services.identity.totp.routes import routes as totp_routes
+from services.identity.totp.service import TotpService
 from services.identity.users.email import DomainBlocklist, EmailHasher
 from services.identity.users.routes import routes as profile_routes
 from services.identity.users.rpc import users_rpc
@@ -65,6 +76,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         provider=provider,
         failure_window=settings.lockout_window,
     )
+    totp_factor = TotpFactor(service.sealer, clock)
+    recovery_factor = RecoveryCodeFactor(CodeHasher(service.sealer.derive_all("recovery-code")), clock)
     gate = LoginGate(
         db,
         outbox,
@@ -72,7 +85,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         clients=clients,
         sessions=sessions,
         one_time=service.one_time,
-        factors=[],
+        factors=[totp_factor, recovery_factor],
         devices=devices,
         risk=risk,
     )
@@ -89,6 +102,24 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         duties=duties,
     )
     profiles = ProfileService(db, outbox, clock, duties)
+    factor_lockouts = FactorLockouts(outbox, clock, _factor_lockout_rules(settings), emails)
+    factors = SecondFactors(
+        db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts
+    )
+    totp = TotpService(
+        db,
+        outbox,
+        clock,
+        clients=clients,
+        totp=totp_factor,
+        recovery_codes=recovery_factor,
+        factors=factors,
+        proofs=FreshProof(clock, gate, passwords, factors),
+        gate=gate,
+        duties=duties,
+    )
+    second_leg = SecondFactorLogin(db, factors, gate)
+    recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, factors)
     cursors = Cursors(service.sealer)
     support = SupportService(
         db,
@@ -96,15 +127,19 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         clock,
         clients=clients,
         lockouts=lockouts,
+        factor_lockouts=factor_lockouts,
         sessions=sessions,
         duties=duties,
-        factors=[],
+        factors=[totp_factor, recovery_factor],
         cursors=cursors,
     )
+    cookie = RefreshCookie.of(settings)
     return service.app(
         routes=[
-            password_routes(passwords, RefreshCookie.of(settings)),
+            password_routes(passwords, cookie),
             profile_routes(profiles),
+            totp_routes(totp, second_leg, cookie),
+            recovery_code_routes(recovery_codes, second_leg, cookie),
             support_routes(support, cursors),
             device_routes(devices),
         ],
@@ -148,6 +183,16 @@ def _lockout_rules(settings: IdentitySettings) -> LockoutRules:
         window=settings.lockout_window,
         shortest=settings.lockout_shortest,
         longest=settings.lockout_longest,
+    )
+
+
+def _factor_lockout_rules(settings: IdentitySettings) -> LockoutRules:
+    return LockoutRules(
+        threshold=settings.mfa_lockout_threshold,
+        account_threshold=settings.mfa_lockout_threshold,
+        window=settings.mfa_lockout_window,
+        shortest=settings.mfa_lockout_shortest,
+        longest=settings.mfa_lockout_longest,
     )
 
 

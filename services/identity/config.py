@@ -82,11 +82,25 @@ class IdentitySettings(ServiceSettings, CookieSettings):
     asn_db: FilePath | None = Field(
         None, description="MaxMind-format file of networks (ASN), for the lists of a policy."
     )
+    mfa_lockout_threshold: int = Field(
+        10, ge=2, le=10, description="Wrong codes of a user's second factors before they are locked."
+    )
+    mfa_lockout_window: Duration = Field(
+        timedelta(hours=12), description="Time in which wrong codes are counted together."
+    )
+    mfa_lockout_shortest: Duration = Field(
+        timedelta(minutes=15), description="The first lock of second factors; each further one doubles."
+    )
+    mfa_lockout_longest: Duration = Field(
+        timedelta(hours=12), description="No lock of second factors is longer."
+    )
 
     @model_validator(mode="after")
     def _check_lockout(self) -> Self:
         if not timedelta(0) < self.lockout_shortest <= self.lockout_longest:
             raise ValueError("LOCKOUT_SHORTEST must be over 0 and not over LOCKOUT_LONGEST")
+        if not timedelta(0) < self.mfa_lockout_shortest <= self.mfa_lockout_longest:
+            raise ValueError("MFA_LOCKOUT_SHORTEST must be over 0 and not over MFA_LOCKOUT_LONGEST")
         if self.lockout_account_threshold < self.lockout_threshold:
             raise ValueError("LOCKOUT_ACCOUNT_THRESHOLD must not be under LOCKOUT_THRESHOLD")
         return self

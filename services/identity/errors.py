@@ -63,8 +63,57 @@ class WrongPassword(Forbidden):
     detail = "The current password is wrong."
 
 
+class InvalidMfaCode(Unauthenticated):
+    """The second factor of a login is wrong or was used; the login goes on waiting for another."""
+
+    code = "invalid_mfa_code"
+    detail = "The code is wrong or was used before."
+
+
+class WrongCode(Forbidden):
+    """The code that a user gave is wrong or was used; not a 401, because the access token is good."""
+
+    code = "wrong_code"
+    detail = "The code is wrong or was used before."
+
+
+class ReauthenticationRequired(Forbidden):
+    """The change needs a fresh proof: a code of the second factor, else the password or a login just now."""
+
+    code = "reauthentication_required"
+    detail = "This needs a code of the second factor, or without one the current password or a fresh login."
+
+
+class MfaAlreadyEnabled(Conflict):
+    """A second factor is set up already; the token for its first set-up is good for nothing any more."""
+
+    code = "mfa_already_enabled"
+    detail = "A second factor is set up already."
+
+
+class MfaNotEnabled(Conflict):
+    """The user has set up no second factor."""
+
+    code = "mfa_not_enabled"
+    detail = "No second factor is set up."
+
+
+class MfaRequiredByPolicy(Forbidden):
+    """The client demands a second factor of everybody, so that the last one cannot be given up."""
+
+    code = "mfa_required_by_policy"
+    detail = "A second factor is required here and cannot be turned off."
+
+
+class NoPendingSetup(Conflict):
+    """Nothing is being set up: not begun, too old, replaced, or the factors changed since."""
+
+    code = "no_pending_setup"
+    detail = "There is no set-up to complete. Begin again."
+
+
 class AccountLocked(RateLimited):
-    """Too many wrong passwords for the address, whether or not it has an account."""
+    """Too many wrong passwords or codes, whether or not there is an account."""
 
     code = "account_locked"
     detail = "Too many failed attempts. Try again later."

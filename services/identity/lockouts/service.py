@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 _PURGE_SECONDS = 600
 _KEPT = timedelta(days=1)
+"""After the last attempt, and after the end of a lock."""
+
 _IPV6_SUBSCRIBER_BITS = 64
 _PROCESSES = 2
 """How many processes may get right passwords for one address at once without any being refused."""

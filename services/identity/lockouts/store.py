@@ -107,5 +107,11 @@ async def locked_until(tx: Tx, email_hash: bytes, now: datetime) -> datetime | N
 
 
 async def purge(tx: Tx, older_than: datetime) -> None:
-    """Delete counters that nobody has touched since."""
-    await tx.execute("DELETE FROM login_attempts WHERE updated_at < $1", older_than)
+    """Delete counters that nobody has touched, and whose locks have ended, since."""
+    await tx.execute(
+        """
+        DELETE FROM login_attempts
+        WHERE updated_at < $1 AND (locked_until IS NULL OR locked_until < $1)
+        """,
+        older_than,
+    )

@@ -26,10 +26,7 @@ def login_answer(
     """Render an outcome, and set the cookies that go with it."""
     match outcome:
         case Opened():
-            answer = session_answer(outcome.session, transport, cookie, response)
-            if outcome.device_token is not None:
-                set_device_cookie(response, outcome.device_token, cookie)
-            return answer
+            return opened_answer(outcome, transport, cookie, response)
         case Challenged():
             return MfaRequired(
                 mfa_token=outcome.mfa_token,
@@ -44,6 +41,16 @@ def login_answer(
                 factors=list(outcome.factors),
                 risk=_risk(outcome.risk),
             )
+
+
+def opened_answer(
+    opened: Opened, transport: Transport, cookie: RefreshCookie, response: Response
+) -> SessionOpened:
+    """Render a session that a login opened, and set the cookies that go with it."""
+    answer = session_answer(opened.session, transport, cookie, response)
+    if opened.device_token is not None:
+        set_device_cookie(response, opened.device_token, cookie)
+    return answer
 
 
 def _risk(risk: Risk) -> RiskView:

@@ -109,7 +109,7 @@ class LoginGate:
         """
         policy = await self._policy_of(user.client_id)
         async with self._db.tenant(user.client_id) as tx:
-            factors = tuple([factor for source in self._factors for factor in await source.factors(tx, user)])
+            factors = await self._factors_of(tx, user)
             known = await self._devices.recognise(tx, caller, user, browser.device_token)
             own_attempts = 1 if proof.method is Method.PASSWORD else 0
             background = await self._risk.background(tx, user, own_attempts=own_attempts)
@@ -222,11 +222,19 @@ class LoginGate:
             await self._sessions.end_one(caller, caller.session_id, reason="enrolled")
         return opened
 
+    async def has_factor(self, user: User) -> bool:
+        """Whether a user has any second factor now."""
+        async with self._db.tenant(user.client_id) as tx:
+            return bool(await self._factors_of(tx, user))
+
     def _checked(self, caller: CallerContext, found: dict[str, Any] | None) -> Pending:
         pending = Pending.decode(found) if found else None
         if pending is None or pending.client_id != caller.require_client():
             raise InvalidMfaToken
         return pending
+
+    async def _factors_of(self, tx: Tx, user: User) -> tuple[Factor, ...]:
+        return tuple([factor for source in self._factors for factor in await source.factors(tx, user)])
 
     async def _policy_of(self, client_id: UUID) -> SecurityPolicy:
         return SecurityPolicy.of((await self._clients.get(client_id)).settings)

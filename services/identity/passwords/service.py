@@ -189,7 +189,7 @@ class PasswordService:
             )
             raise WeakPassword(errors=(same,))
         async with self._lockouts.turn(email, caller):
-            epoch = await self._prove_current(caller, account, email, current)
+            epoch = await self._prove_current(caller, account, email, current, events.PasswordChangeFailed)
         new_hash = await self._hasher.hash(new)
         async with self._db.tenant(caller.require_client()) as tx:
             if not await store.change(tx, account.user.id, epoch, new_hash, self._clock.now()):
@@ -203,6 +203,21 @@ class PasswordService:
         except AppError as error:
             log.warning("sessions not ended yet", code=error.code, user_id=str(account.user.id))
             raise SessionsNotEnded from error
+
+    async def confirm(self, caller: CallerContext, password: str) -> None:
+        """Check the calling user's password, for a change that needs it; a wrong one counts as a wrong login.
+
+        Raises:
+            WrongPassword: it is wrong, or the user has none.
+            AccountLocked: too many attempts were made.
+        """
+        async with self._db.tenant(caller.require_client()) as tx:
+            account = await store.find_by_id(tx, caller.require_user())
+        if account is None or not account.user.is_active:
+            raise Unauthenticated
+        email = Email.parse(account.user.email)
+        async with self._lockouts.turn(email, caller):
+            await self._prove_current(caller, account, email, password, events.ReauthenticationFailed)
 
     async def _refuse_taken(self, caller: CallerContext, email: Email) -> None:
         """Refuse a taken address before it costs a hash; the insert decides again."""
@@ -260,14 +275,19 @@ class PasswordService:
             return None
 
     async def _prove_current(
-        self, caller: CallerContext, account: Account, email: Email, current: str
+        self,
+        caller: CallerContext,
+        account: Account,
+        email: Email,
+        current: str,
+        refusal: type[events.PasswordChangeFailed] | type[events.ReauthenticationFailed],
     ) -> int:
-        """Check the current password and return its epoch."""
+        """Check the current password and return its epoch; `refusal` is what is said when it is wrong."""
         user_id = account.user.id
         async with self._db.tenant(caller.require_client()) as tx:
             attempt = await self._lockouts.reserve(tx, email, caller)
         if isinstance(attempt, AccountLocked):
-            locked = events.PasswordChangeFailed(target_id=user_id, reason=attempt.code)
+            locked = refusal(target_id=user_id, reason=attempt.code)
             await self._outbox.append(locked, caller)
             raise attempt
         stored = account.password
@@ -277,7 +297,7 @@ class PasswordService:
             await self._lockouts.release(attempt, caller)
             raise
         if stored is None or not matches:
-            failed = events.PasswordChangeFailed(target_id=user_id, reason=WrongPassword.code)
+            failed = refusal(target_id=user_id, reason=WrongPassword.code)
             await self._fail(caller, attempt, failed, user_id)
             raise WrongPassword
         async with self._db.tenant(caller.require_client()) as tx:

@@ -22,6 +22,7 @@ from chassis.paging import Cursors
 from contracts import events
 from contracts.clients import ClientDirectory
 from services.identity.errors import ChangeNotSpread, UserNotActive, UserNotFound
+from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.service import LockoutService
 from services.identity.logins.models import FactorSource
 from services.identity.sessions.client import SessionClient
@@ -58,6 +59,7 @@ class SupportService:
         *,
         clients: ClientDirectory,
         lockouts: LockoutService,
+        factor_lockouts: FactorLockouts,
         sessions: SessionClient,
         duties: SessionDuties,
         factors: Sequence[FactorSource],
@@ -69,6 +71,7 @@ class SupportService:
         self._clock = clock
         self._clients = clients
         self._lockouts = lockouts
+        self._factor_lockouts = factor_lockouts
         self._sessions = sessions
         self._duties = duties
         self._factors = factors
@@ -136,7 +139,7 @@ class SupportService:
         return details
 
     async def unlock(self, caller: CallerContext, client_id: UUID, user_id: UUID) -> UserDetails:
-        """Take back every lock of the user's address.
+        """Take back every lock of the user's address and second factors.
 
         Raises:
             UserNotFound: the client has no such user.
@@ -144,6 +147,7 @@ class SupportService:
         async with self._db.tenant(client_id) as tx:
             user = await _required(tx, user_id)
             was_locked = await self._lockouts.unlock(tx, Email.parse(user.email))
+            was_locked |= await self._factor_lockouts.unlock(tx, user)
             unlocked = events.UserUnlocked(target_id=user_id, was_locked=was_locked)
             await self._outbox.emit(tx, unlocked, caller, client_id=client_id)
             details = await self._details(tx, user)

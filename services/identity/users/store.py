@@ -87,6 +87,31 @@ async def void_proofs(tx: Tx, user_id: UUID) -> None:
     )
 
 
+async def set_mfa_enabled(tx: Tx, user_id: UUID, now: datetime, *, before: bool, after: bool) -> User | None:
+    """Note whether a user has set up a second factor; None when it was not `before`, or is suspended."""
+    row = await tx.fetchrow(
+        f"""
+        UPDATE users AS u SET mfa_enabled = $3, version = version + 1, updated_at = $4
+        WHERE id = $1 AND client_id = current_client() AND status = 'active' AND mfa_enabled = $2
+        RETURNING {COLUMNS}
+        """,  # noqa: S608 - a constant of this module
+        user_id,
+        before,
+        after,
+        now,
+    )
+    return read(row) if row else None
+
+
+async def lock(tx: Tx, user_id: UUID) -> User | None:
+    """Return a user of the current client, whom nobody else changes until the transaction ends."""
+    row = await tx.fetchrow(
+        f"SELECT {COLUMNS} FROM users AS u WHERE id = $1 AND client_id = current_client() FOR UPDATE",  # noqa: S608 - a constant
+        user_id,
+    )
+    return read(row) if row else None
+
+
 def read(row: asyncpg.Record) -> User:
     """Read a row of `COLUMNS`."""
     return User(

@@ -1,0 +1,1 @@
+"""TOTP: time-based one-time passwords of an authenticator app (RFC 6238)."""
