@@ -219,6 +219,13 @@ class SecurityPolicy(_Part):
         """From which level on a login is refused; None when none is."""
         return self.mfa.block_risk_level or self.risk.block_level
 
+    def resolved(self) -> SecurityPolicy:
+        """Return the policy with the levels that it takes from elsewhere written out."""
+        levels = {"block_risk_level": self.login_block_level}
+        if self.mfa.mode is not MfaMode.OFF:
+            levels["challenge_risk_level"] = self.login_challenge_level
+        return self.model_copy(update={"mfa": self.mfa.model_copy(update=levels)})
+
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> SecurityPolicy:
         """Read the policy out of a client's settings.

@@ -27,6 +27,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "auth.v1.TokenService": frozenset({GATEWAY}),
     "auth.v1.AdminService": frozenset({GATEWAY}),
     "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "audit"}),
+    "internal.orgs.v1.SettingsService": frozenset({"identity"}),
     "internal.identity.v1.UserService": frozenset({"token"}),
     "internal.token.v1.SessionService": frozenset({"identity"}),
     "internal.token.v1.VerificationService": frozenset({"gateway", "identity"}),

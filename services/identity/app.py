@@ -37,6 +37,8 @@ from services.identity.risk.service import RiskService
 from services.identity.second_factors.fresh_proof import FreshProof
 from services.identity.second_factors.login import SecondFactorLogin
 from services.identity.second_factors.service import SecondFactors
+from services.identity.security_policy.routes import routes as security_policy_routes
+from services.identity.security_policy.service import SecurityPolicyService
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
 from services.identity.support.routes import routes as support_routes
@@ -55,7 +57,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
     db, outbox, clock = service.db, service.outbox, service.clock
-    clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), service.bus)
+    orgs = service.channel("orgs", settings.orgs_grpc)
+    clients = ClientDirectory(orgs, service.bus)
     sessions = SessionClient(service.channel("token", settings.token_grpc))
     duties = SessionDuties(db, sessions, clock)
     emails = EmailHasher(service.sealer.derive("email-hash"))
@@ -142,6 +145,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             recovery_code_routes(recovery_codes, second_leg, cookie),
             support_routes(support, cursors),
             device_routes(devices),
+            security_policy_routes(SecurityPolicyService(clients, orgs)),
         ],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
         callers=RPC_CALLERS,

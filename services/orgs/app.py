@@ -14,7 +14,7 @@ from services.orgs.api_keys.routes import routes as api_key_routes
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.api_keys.usage import KeyUsage
 from services.orgs.clients.routes import routes as client_routes
-from services.orgs.clients.rpc import clients_rpc
+from services.orgs.clients.rpc import clients_rpc, settings_rpc
 from services.orgs.clients.service import ClientService
 from services.orgs.config import OrgsSettings
 from services.orgs.tables import Base
@@ -34,7 +34,11 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
     )
     return service.app(
         routes=[client_routes(clients), api_key_routes(api_keys)],
-        rpc=[clients_rpc(clients, api_keys), admin_rpc(clients, api_keys, outbox, token)],
+        rpc=[
+            clients_rpc(clients, api_keys),
+            settings_rpc(clients),
+            admin_rpc(clients, api_keys, outbox, token),
+        ],
         callers=RPC_CALLERS,
         jobs={"key usage": usage.run},
         resources=[usage],

@@ -118,3 +118,9 @@ async def no_duties(person: Person) -> None:
             "identity", "SELECT 1 FROM session_duties WHERE user_id = $1", UUID(person.id)
         ):
             await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+async def shared_tenant(system: System) -> Tenant:
+    """A client for tests that leave nothing behind."""
+    return await system.tenant()

@@ -15,8 +15,12 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from chassis.models import is_portable
+from contracts import password_policy, security_policy
 
 Document = Mapping[str, Any]
+
+CHECKED_SETTINGS = frozenset({security_policy.SETTING, password_policy.SETTING})
+"""The settings with a meaning that is checked before they are stored (`checked_settings`)."""
 
 MASK = "********"
 MAX_BYTES = 32 * 1024
@@ -63,9 +67,13 @@ def masked_for_reading(document: Document) -> dict[str, Any]:
 
 
 def masked_for_audit(document: Document) -> dict[str, Any]:
-    """Return the document as events carry it, for years: whatever might be secret is masked."""
+    """Return the document as events carry it, for years: whatever might be secret is masked.
+
+    The settings whose every member is checked hold no secret, whatever the names in them look like, and their
+    changes are what an auditor asks for.
+    """
     return {
-        name: MASK if _SECRET_WORD.search(name) and value is not None else _masked_inside(value)
+        name: value if name in CHECKED_SETTINGS else _masked_members({name: value})[name]
         for name, value in document.items()
     }
 
@@ -103,10 +111,17 @@ def _mask(name: str, value: object) -> object:
             return value
 
 
+def _masked_members(document: Document) -> dict[str, Any]:
+    return {
+        name: MASK if _SECRET_WORD.search(name) and value is not None else _masked_inside(value)
+        for name, value in document.items()
+    }
+
+
 def _masked_inside(value: object) -> object:
     match value:
         case dict():
-            return masked_for_audit(value)
+            return _masked_members(value)
         case list():
             return [_masked_inside(item) for item in value]
         case _:

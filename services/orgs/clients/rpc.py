@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
+from chassis.errors import InvalidRequest
 from chassis.rpc import RpcContext, RpcService
 from contracts.clients import ClientNotFound
 from contracts.gen.internal.orgs.v1 import clients_pb2
 from contracts.gen.internal.orgs.v1.clients_pb2_grpc import (
     ClientServiceServicer,
+    SettingsServiceServicer,
     add_ClientServiceServicer_to_server,
+    add_SettingsServiceServicer_to_server,
 )
+from contracts.origins import caller_behind
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.clients.models import Client
 from services.orgs.clients.service import ClientService
@@ -56,6 +60,36 @@ class ClientsRpc(ClientServiceServicer):
     ) -> clients_pb2.AllowsOriginResponse:
         """Answer whether any active client allows the origin."""
         return clients_pb2.AllowsOriginResponse(allowed=await self._clients.allows_origin(request.origin))
+
+
+class SettingsRpc(SettingsServiceServicer):
+    """Changes single settings for the services that rule what they mean."""
+
+    def __init__(self, clients: ClientService) -> None:
+        """Take the rules."""
+        self._clients = clients
+
+    async def PutSetting(
+        self,
+        request: clients_pb2.PutSettingRequest,
+        _context: RpcContext,
+    ) -> clients_pb2.Client:
+        """Replace or merge one setting, in the name of whoever is behind the call."""
+        client_id = parse_client_id(request.client_id)
+        try:
+            value = json.loads(request.value_json)
+        except (ValueError, RecursionError):
+            raise InvalidRequest("value_json: must be JSON") from None
+        caller = caller_behind(request.origin, client_id)
+        return _encode(
+            await self._clients.put_setting(caller, client_id, request.name, value, merges=request.merges)
+        )
+
+
+def settings_rpc(clients: ClientService) -> RpcService:
+    """Return the servicer for the process's gRPC face."""
+    name = "internal.orgs.v1.SettingsService"
+    return RpcService(name, SettingsRpc(clients), add_SettingsServiceServicer_to_server)
 
 
 def clients_rpc(clients: ClientService, api_keys: ApiKeyService) -> RpcService:

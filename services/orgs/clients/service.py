@@ -15,6 +15,7 @@ from chassis.context import CallerContext, KeyKind
 from chassis.database import Database, Tx
 from chassis.errors import FieldError, UnprocessableRequest
 from chassis.ids import new_id
+from chassis.merge_patch import merge_patched
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
@@ -22,7 +23,8 @@ from contracts.clients import INVALIDATE, ClientNotFound, TokenMode
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.models import NewApiKey, draw_key
 from services.orgs.clients import store
-from services.orgs.clients.documents import MASK, Document, masked_for_audit, merge
+from services.orgs.clients.checked_settings import check_is_ruled, check_settings
+from services.orgs.clients.documents import MASK, Document, check_document, masked_for_audit, merge
 from services.orgs.clients.models import DEFAULT_CELL, Client, ClientStatus
 from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
 from services.orgs.clients.slugs import distinct, slug_from
@@ -145,12 +147,44 @@ class ClientService:
             after = _changed(before, changes)
             if after == before:
                 return before
-            after = replace(after, updated_at=self._clock.now())
-            await store.update(tx, after)
-            shown_before, shown_after = _difference(before, after)
-            event = events.ClientUpdated(target_id=client_id, before=shown_before, after=shown_after)
-            await self._outbox.emit(tx, event, caller, client_id=client_id)
+            after = await self._store_change(tx, caller, before, after)
         await self._bus.tell_all(INVALIDATE, str(client_id))
+        return after
+
+    async def put_setting(
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        name: str,
+        value: object,
+        *,
+        merges: bool,
+    ) -> Client:
+        """Replace one setting, or merge into it by RFC 7396, and tell everyone.
+
+        Raises:
+            ClientNotFound: there is none.
+            UnprocessableRequest: the setting is not one that others may put, or the value breaks its rules.
+        """
+        check_is_ruled(name)
+        async with self._db.platform() as tx:
+            before = await store.lock(tx, client_id)
+            if before is None:
+                raise ClientNotFound
+            put = merge_patched(before.settings.get(name), value) if merges else value
+            after = replace(before, settings=_merged(before.settings, _bounded({name: put})))
+            if after == before:
+                return before
+            after = await self._store_change(tx, caller, before, after)
+        await self._bus.tell_all(INVALIDATE, str(client_id))
+        return after
+
+    async def _store_change(self, tx: Tx, caller: CallerContext, before: Client, after: Client) -> Client:
+        after = replace(after, updated_at=self._clock.now())
+        await store.update(tx, after)
+        shown_before, shown_after = _difference(before, after)
+        event = events.ClientUpdated(target_id=after.id, before=shown_before, after=shown_after)
+        await self._outbox.emit(tx, event, caller, client_id=after.id)
         return after
 
     async def _insert(self, tx: Tx, client: Client, *, is_slug_chosen: bool) -> Client:
@@ -188,8 +222,18 @@ def _is_downgrade(present: TokenMode, wanted: TokenMode) -> bool:
 
 
 def _merged(stored: Document, changes: Document) -> Document:
+    check_settings(changes)
     try:
         return merge(stored, changes)
+    except PydanticCustomError as error:
+        fault = FieldError(field="settings", code=error.type, detail=error.message())
+        raise UnprocessableRequest(errors=(fault,)) from None
+
+
+def _bounded(changes: dict[str, Any]) -> dict[str, Any]:
+    """Check a document as the routes check theirs."""
+    try:
+        return check_document(changes)
     except PydanticCustomError as error:
         fault = FieldError(field="settings", code=error.type, detail=error.message())
         raise UnprocessableRequest(errors=(fault,)) from None

@@ -186,3 +186,79 @@ class ClientService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class SettingsServiceStub:
+    """SettingsService changes single settings for the service that rules what they mean. Its callers are fewer.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.PutSetting = channel.unary_unary(
+                '/internal.orgs.v1.SettingsService/PutSetting',
+                request_serializer=internal_dot_orgs_dot_v1_dot_clients__pb2.PutSettingRequest.SerializeToString,
+                response_deserializer=internal_dot_orgs_dot_v1_dot_clients__pb2.Client.FromString,
+                _registered_method=True)
+
+
+class SettingsServiceServicer:
+    """SettingsService changes single settings for the service that rules what they mean. Its callers are fewer.
+    """
+
+    def PutSetting(self, request, context):
+        """PutSetting replaces one member of a client's settings, or merges into it, and tells everyone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_SettingsServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'PutSetting': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutSetting,
+                    request_deserializer=internal_dot_orgs_dot_v1_dot_clients__pb2.PutSettingRequest.FromString,
+                    response_serializer=internal_dot_orgs_dot_v1_dot_clients__pb2.Client.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'internal.orgs.v1.SettingsService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('internal.orgs.v1.SettingsService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class SettingsService:
+    """SettingsService changes single settings for the service that rules what they mean. Its callers are fewer.
+    """
+
+    @staticmethod
+    def PutSetting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.orgs.v1.SettingsService/PutSetting',
+            internal_dot_orgs_dot_v1_dot_clients__pb2.PutSettingRequest.SerializeToString,
+            internal_dot_orgs_dot_v1_dot_clients__pb2.Client.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

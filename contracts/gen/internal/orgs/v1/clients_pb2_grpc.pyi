@@ -77,3 +77,34 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         """AllowsOrigin tells whether any active client lists an origin: a browser's preflight carries no key to ask by."""
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class SettingsServiceStub:
+    """SettingsService changes single settings for the service that rules what they mean. Its callers are fewer."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> SettingsServiceAsyncStub: ...
+    PutSetting: _grpc.UnaryUnaryMultiCallable[_clients_pb2.PutSettingRequest, _clients_pb2.Client]
+    """PutSetting replaces one member of a client's settings, or merges into it, and tells everyone."""
+
+@_typing.type_check_only
+class SettingsServiceAsyncStub(SettingsServiceStub):
+    """SettingsService changes single settings for the service that rules what they mean. Its callers are fewer."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    PutSetting: _aio.UnaryUnaryMultiCallable[_clients_pb2.PutSettingRequest, _clients_pb2.Client]  # type: ignore[assignment]
+    """PutSetting replaces one member of a client's settings, or merges into it, and tells everyone."""
+
+class SettingsServiceServicer(metaclass=_abc_1.ABCMeta):
+    """SettingsService changes single settings for the service that rules what they mean. Its callers are fewer."""
+
+    @_abc_1.abstractmethod
+    def PutSetting(
+        self,
+        request: _clients_pb2.PutSettingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clients_pb2.Client, _abc.Awaitable[_clients_pb2.Client]]:
+        """PutSetting replaces one member of a client's settings, or merges into it, and tells everyone."""
+
+def add_SettingsServiceServicer_to_server(servicer: SettingsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""The security policy of a client, as administrators read and change it."""

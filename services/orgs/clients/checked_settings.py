@@ -1,0 +1,37 @@
+"""Settings with a meaning that is checked before they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from chassis.errors import UnprocessableRequest
+from contracts import password_policy, security_policy
+from contracts.password_policy import check_password_policy
+from contracts.security_policy import check_policy
+from services.orgs.clients.documents import Document
+
+_CHECKS: Mapping[str, Callable[[object, str], object]] = {
+    security_policy.SETTING: lambda value, where: check_policy(value, where=where),
+    password_policy.SETTING: lambda value, where: check_password_policy(value, where=where),
+}
+
+
+def check_settings(changes: Document) -> None:
+    """Check the changed settings that have a meaning; null removes one and is always fine.
+
+    Raises:
+        UnprocessableRequest: one breaks its rules; `errors` names the path of each fault.
+    """
+    for name, check in _CHECKS.items():
+        if changes.get(name) is not None:
+            check(changes[name], f"settings.{name}")
+
+
+def check_is_ruled(name: str) -> None:
+    """Check that another service may put a setting: one whose meaning is checked.
+
+    Raises:
+        UnprocessableRequest: it is not one of those.
+    """
+    if name not in _CHECKS:
+        raise UnprocessableRequest(f"name: must be one of {', '.join(_CHECKS)}")
