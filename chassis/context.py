@@ -18,12 +18,17 @@ from typing import Any
 from uuid import UUID
 
 from chassis.clock import MAX_CLOCK_DIFFERENCE
-from chassis.errors import Forbidden, Unauthenticated
+from chassis.errors import Forbidden, NotFound, Unauthenticated
 
 HEADER = b"x-auth-context"
 _LIFETIME_SECONDS = 30
 _DIFFERENCE_SECONDS = MAX_CLOCK_DIFFERENCE.total_seconds()
 _MAX_BYTES = 8192
+
+ALL = "all"
+"""The scope of an admin who administers the whole installation."""
+CLIENT_SCOPE = "client:"
+"""Begins the scope of an admin who administers one client; its id follows."""
 
 
 class Access(StrEnum):
@@ -51,6 +56,20 @@ class ImpersonationRefused(Forbidden):
     detail = "This is for the user alone; a session in the user's name cannot do it."
 
 
+class PermissionMissing(Forbidden):
+    """None of the admin's roles has the permission that the operation needs."""
+
+    code = "permission_missing"
+    detail = "None of your roles allows this."
+
+
+class ScopeTooNarrow(Forbidden):
+    """The operation is of the whole installation, and the admin administers only a part of it."""
+
+    code = "scope_too_narrow"
+    detail = "This is for admins of the whole installation."
+
+
 class ContextRejected(Exception):
     """The context header is missing, forged, of another request, or of another time."""
 
@@ -59,7 +78,8 @@ class ContextRejected(Exception):
 class CallerContext:
     """One authenticated caller of one request. `ip` is the client's, as the trusted proxies told it.
 
-    For `admin`, `admin_id` is None when the break-glass key was used. `origin` is set only when it is an
+    For `admin`, `admin_id` is None when the break-glass key was used, which may do everything; anybody else
+    may do what `admin_permissions` names, within `admin_scopes`. `origin` is set only when it is an
     allowed one. `is_enrolling` marks a user whose token opens nothing but the set-up of a second factor.
     `impersonator_id` names who acts in the user's name (RFC 8693 §4.1), a support engineer for instance.
     """
@@ -79,6 +99,8 @@ class CallerContext:
     auth_time: int | None = None
     amr: tuple[str, ...] = ()
     admin_id: UUID | None = None
+    admin_permissions: tuple[str, ...] = ()
+    admin_scopes: tuple[str, ...] = ()
     is_enrolling: bool = False
     impersonator_id: str | None = None
 
@@ -86,6 +108,47 @@ class CallerContext:
     def is_break_glass(self) -> bool:
         """True when the caller holds the master admin key instead of an admin user's token."""
         return self.access is Access.ADMIN and self.admin_id is None
+
+    @property
+    def client_scope(self) -> frozenset[UUID] | None:
+        """The clients an admin may see and touch; None for all of them.
+
+        Everything that lists over clients must be narrowed by it.
+        """
+        if self.is_break_glass or ALL in self.admin_scopes:
+            return None
+        named = (
+            scope.removeprefix(CLIENT_SCOPE) for scope in self.admin_scopes if scope.startswith(CLIENT_SCOPE)
+        )
+        return frozenset(map(UUID, named))
+
+    def check_permission(self, permission: str | None) -> None:
+        """Check that an admin may do what needs `permission`; None is for the break-glass key alone.
+
+        Raises:
+            PermissionMissing: none of its roles allows it.
+        """
+        if not self.is_break_glass and (permission is None or permission not in self.admin_permissions):
+            raise PermissionMissing
+
+    def check_client_scope(self, client_id: UUID | str | None) -> None:
+        """Check that an admin may touch what is of a client; None is what is of all of them.
+
+        Raises:
+            NotFound: the client is not one of its; whether there is such a client is not told.
+            ScopeTooNarrow: it is of the whole installation, and the admin is not.
+        """
+        allowed = self.client_scope
+        if allowed is None:
+            return
+        if client_id is None:
+            raise ScopeTooNarrow
+        try:
+            wanted = UUID(str(client_id))
+        except ValueError:
+            raise NotFound from None
+        if wanted not in allowed:
+            raise NotFound
 
     def require_client(self) -> UUID:
         """Return the tenant.
@@ -175,8 +238,9 @@ def _decode(members: dict[str, Any]) -> CallerContext:
             members[name] = UUID(members[name])
     if "key_kind" in members:
         members["key_kind"] = KeyKind(members["key_kind"])
-    if "amr" in members:
-        members["amr"] = tuple(members["amr"])
+    for name in ("amr", "admin_permissions", "admin_scopes"):
+        if name in members:
+            members[name] = tuple(members[name])
     members["access"] = Access(members["access"])
     return CallerContext(**members)
 

@@ -45,6 +45,11 @@ _BODY_LIMIT = {"GET": 0, "DELETE": 16 * KIB, "POST": 64 * KIB, "PUT": 64 * KIB, 
 _DEFAULT_BUDGET_SECONDS = 15.0
 _BUDGET_HEADER = b"x-request-timeout-ms"
 
+_CLIENT = "client_id"
+WHOLE, LISTED = "all", "listed"
+"""Scopes of admin routes beside the name of a path parameter: of the whole installation; or of whatever the
+admin may see, by which the service itself narrows what it answers."""
+
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
 DURATION = Histogram(
     "http_request_duration_seconds",
@@ -78,11 +83,14 @@ class BoundedRoute(APIRoute):
         access, body_limit = Access(declared["x-access"]), int(declared["x-body-limit"])
         for_enrollment = bool(declared["x-enrollment"])
         for_impersonation = bool(declared["x-impersonation"])
+        permission, admin_scope = declared.get("x-permission"), declared.get("x-scope", WHOLE)
 
         async def bounded(request: Request) -> Response:
             _caller_of(request).check_access(
                 access, for_enrollment=for_enrollment, for_impersonation=for_impersonation
             )
+            if access is Access.ADMIN:
+                _check_admin(request, permission, admin_scope)
             length = request.headers.get("content-length")
             if length is not None and int(length) > body_limit:
                 raise BodyTooLarge
@@ -94,6 +102,14 @@ class BoundedRoute(APIRoute):
             return await kept.run(_caller_of(request), key, request, handle)
 
         return bounded
+
+
+def _check_admin(request: Request, permission: str | None, scope: str) -> None:
+    """Check what an admin may do and where; the gateway checked the former, and knows no path parameter."""
+    caller = _caller_of(request)
+    caller.check_permission(permission)
+    if scope != LISTED:
+        caller.check_client_scope(None if scope == WHOLE else request.path_params[scope])
 
 
 Answer = Callable[[Request, bytes], Awaitable[Response | None]]
@@ -128,6 +144,9 @@ class Operation(TypedDict, total=False):
     `limit` names the rate-limit class, `body_limit` is in bytes, `idempotent` routes honour
     `Idempotency-Key`, `enrollment` routes accept a token that is for the set-up of a second factor only,
     `impersonation` ones a session in the user's name (unless said otherwise, all that only read),
+    `permission` is what an admin needs for it (`contracts.admin_roles`; none of them may call a route that
+    declares none), `scope` where: the path parameter that names the client, or `WHOLE` or `LISTED`. Without
+    it that is `client_id` where the path has it, and else the whole installation.
     `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
     idempotent). The rest is FastAPI's.
     """
@@ -139,6 +158,8 @@ class Operation(TypedDict, total=False):
     idempotent: bool
     enrollment: bool
     impersonation: bool
+    permission: str
+    scope: str
     status_code: int
     response_model: Any
     responses: dict[int | str, dict[str, Any]]
@@ -151,8 +172,8 @@ class Router:
     """Collects the routes of one slice; each must declare its credential class.
 
     What a route declares is written into its operation of the contract (`x-access`, `x-limit`,
-    `x-body-limit`, `x-idempotent`, `x-enrollment`, `x-impersonation`), which is all the gateway needs
-    to know.
+    `x-body-limit`, `x-idempotent`, `x-enrollment`, `x-impersonation`, of admin routes `x-permission` and
+    `x-scope`), which is all the gateway needs to know.
     """
 
     def __init__(self, *, tag: str) -> None:
@@ -199,6 +220,10 @@ class Router:
             "x-enrollment": options.pop("enrollment", False),
             "x-impersonation": for_impersonation,
         }
+        permission = options.pop("permission", None)
+        scope = options.pop("scope", _CLIENT if f"{{{_CLIENT}}}" in path else WHOLE)
+        if access is Access.ADMIN:
+            extra |= {"x-scope": scope} | ({"x-permission": permission} if permission else {})
         shortcut = options.pop("shortcut", None)
         if shortcut is not None:
             self.shortcuts[method, path] = Shortcut(path, access, body_limit, for_impersonation, shortcut)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from chassis.context import Access
+from chassis.http import WHOLE
 
 DOCUMENT: Final = Path(__file__).parent / "openapi.json"
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -40,7 +41,10 @@ class ContractInvalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path: who answers it and what the gateway demands before."""
+    """One method of one path: who answers it and what the gateway demands before.
+
+    `permission` is what an admin needs for it, and `for_whole` says that it is of the whole installation.
+    """
 
     owner: str
     method: str
@@ -49,6 +53,8 @@ class Operation:
     limit: str
     body_limit: int
     for_enrollment: bool
+    permission: str | None
+    for_whole: bool
 
 
 @dataclass(slots=True)
@@ -194,6 +200,8 @@ def _operation(template: str, method: str, declared: Mapping[str, Any]) -> Opera
             limit=declared["x-limit"],
             body_limit=int(declared["x-body-limit"]),
             for_enrollment=declared.get("x-enrollment", False) is True,
+            permission=declared.get("x-permission"),
+            for_whole=declared.get("x-scope", WHOLE) == WHOLE,
         )
     except (KeyError, ValueError) as error:
         raise ContractInvalid(f"{method} {template} does not declare {error}") from error

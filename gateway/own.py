@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 from chassis.context import Access, CallerContext
 from chassis.errors import NotFound
 from chassis.events import AdminKeyUsed
+from chassis.http import WHOLE
 from chassis.probes import Probes
 from gateway.answer import Answer
 from gateway.authz import Decisions
@@ -30,6 +31,7 @@ def _operation(
     media: str = "application/json",
     access: Access = Access.PUBLIC,
     limit: str = UNLIMITED,
+    permission: str | None = None,
     responses: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     ok = {"description": "OK", "content": {media: {"schema": {"type": _SHAPES.get(media, "string")}}}}
@@ -45,6 +47,7 @@ def _operation(
             "x-body-limit": 0,
             "x-idempotent": False,
             "x-owner": "gateway",
+            **({"x-permission": permission, "x-scope": WHOLE} if permission else {}),
         }
     }
 
@@ -67,6 +70,7 @@ OWN_PATHS: Final[dict[str, Any]] = {
         media="text/plain; version=0.0.4",
         access=Access.ADMIN,
         limit="admin",
+        permission="metrics:read",
         responses={"503": {"description": "The use of the admin key cannot be recorded now."}},
     ),
     "/_authz": _operation(

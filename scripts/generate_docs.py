@@ -1,4 +1,4 @@
-"""Write the generated pages of `docs/`: configuration, errors and events; `--check` fails when one is stale.
+"""Write the generated pages of `docs/`: configuration, errors, events, roles; `--check` refuses stale ones.
 
 They come from the settings classes, the error classes and the event catalogue, so they cannot drift.
 """
@@ -24,10 +24,13 @@ import chassis
 import contracts
 import gateway
 import services
+from chassis.context import Access
 from chassis.errors import HTTP_STATUS, AppError, RemoteError
 from chassis.events import DomainEvent
 from chassis.settings import Settings
+from contracts.admin_roles import PERMISSIONS, ROLES
 from contracts.topology import GATEWAY, SERVICES
+from gateway.contract import Contract
 from gateway.docs import ERRORS
 from gateway.protocol import REFUSALS
 
@@ -41,6 +44,7 @@ def main() -> int:
         DOCS / "configuration.md": configuration(),
         DOCS / "errors.md": errors(),
         DOCS / "events.md": events(),
+        DOCS / "admin-roles.md": admin_roles(),
         ERRORS: json.dumps(error_codes(), indent=1) + "\n",
     }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
@@ -117,6 +121,26 @@ def events() -> str:
     for name, event in sorted(found.items()):
         data = [f"`{f.name}`" for f in dataclasses.fields(event) if f.name != "target_id"]
         lines.append(f"| `{name}` | {event.target_type or ''} | {', '.join(data)} | {_summary(event)} |")
+    return "\n".join(lines) + "\n"
+
+
+def admin_roles() -> str:
+    """The page of what each role of admins may do."""
+    operations = [operation for operation in Contract.load().operations() if operation.access is Access.ADMIN]
+    lines = [
+        "# Admin roles\n",
+        GENERATED,
+        "What an admin's roles allow adds up. Where it is allowed, its scopes say: `all`, or",
+        "`client:<id>` for one client. What is of other clients is 404 and in no list; what is of the",
+        "whole installation is 403 `scope_too_narrow`. The break-glass key may do everything.\n",
+        "| permission | allows | " + " | ".join(f"`{role}`" for role in ROLES) + " |",
+        "| --- | --- |" + " --- |" * len(ROLES),
+    ]
+    for permission, meaning in PERMISSIONS.items():
+        marks = " | ".join("yes" if permission in allowed else "" for allowed in ROLES.values())
+        lines.append(f"| `{permission}` | {meaning} | {marks} |")
+    lines += ["\n| operation | permission |", "| --- | --- |"]
+    lines += [f"| `{one.method} {one.template}` | `{one.permission}` |" for one in operations]
     return "\n".join(lines) + "\n"
 
 

@@ -31,7 +31,7 @@ _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "public": [],
     "api_key": [{"ApiKey": []}],
     "user": [{"ApiKey": [], "AccessToken": []}],
-    "admin": [{"AdminKey": []}],
+    "admin": [{"AdminToken": []}, {"AdminKey": []}],
 }
 _SCHEMES: Final = {
     "ApiKey": {
@@ -41,6 +41,12 @@ _SCHEMES: Final = {
         "description": "A secret key (`ask_…`) for servers, or a publishable one (`apk_…`) for browsers.",
     },
     "AccessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "RFC 9068."},
+    "AdminToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "Of `POST /api/admin/auth/login`; what it opens is in docs/admin-roles.md.",
+    },
     "AdminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key", "description": "Break-glass key."},
 }
 _FIELD_ERROR: Final = {

@@ -25,7 +25,7 @@ import nats
 from pydantic import SecretStr
 
 from chassis.app import App
-from chassis.context import HEADER, Access, CallerContext, KeyKind, sign_context
+from chassis.context import ALL, HEADER, Access, CallerContext, KeyKind, sign_context
 from chassis.database import Database
 from chassis.events import Event
 from chassis.ids import new_id
@@ -35,6 +35,7 @@ from chassis.probes import Probes
 from chassis.provision import described, provision
 from chassis.rpc import Channel
 from chassis.service import Definition
+from contracts.admin_roles import PERMISSIONS
 from contracts.topology import CALLS, SERVICES, pairs_of
 from local.servers import Servers
 
@@ -234,12 +235,14 @@ class System:
         return Answer(answer.status_code, answer.headers, answer.content)
 
     def admin(self, **changes: Any) -> CallerContext:
-        """A caller with the break-glass key."""
+        """A caller with the break-glass key; with an `admin_id`, an owner unless told otherwise."""
         context = CallerContext(
             access=Access.ADMIN,
             request_id=f"test-{secrets.token_hex(4)}",
             ip="203.0.113.1",
             user_agent="pytest",
+            admin_permissions=tuple(PERMISSIONS),
+            admin_scopes=(ALL,),
         )
         return replace(context, **changes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.context import Access
+from contracts.admin_roles import PERMISSIONS
 from gateway.config import GatewaySettings
 from gateway.contract import DOCUMENT, METHODS, Contract
 from gateway.limits import UNLIMITED
@@ -71,6 +72,19 @@ def test_admin_and_user_routes_need_what_their_paths_say() -> None:
             assert operation.access is Access.USER, operation
 
 
+def test_every_admin_operation_declares_a_permission_and_a_scope() -> None:
+    needed = set()
+    for path, item in json.loads(DOCUMENT.read_text())["paths"].items():
+        for method, operation in item.items():
+            if operation["x-access"] == "admin":
+                assert operation.get("x-permission") in PERMISSIONS, f"{method} {path}: declare `permission=`"
+                assert operation["x-scope"] in ("all", "listed") or f"{{{operation['x-scope']}}}" in path
+                needed.add(operation["x-permission"])
+            else:
+                assert "x-permission" not in operation, f"{method} {path} is not for admins"
+    assert needed <= set(PERMISSIONS)
+
+
 def test_operation_without_a_credential_class_fails() -> None:
     broken = _service()
     del broken["paths"]["/a"]["get"]["x-access"]
@@ -114,7 +128,7 @@ def test_credential_classes_become_security_schemes() -> None:
 
     found = {path: merged["paths"][path]["get"]["security"] for path in ("/a", "/b", "/c", "/d")}
     assert found == {
-        "/a": [{"AdminKey": []}],
+        "/a": [{"AdminToken": []}, {"AdminKey": []}],
         "/b": [{"ApiKey": [], "AccessToken": []}],
         "/c": [{"ApiKey": []}],
         "/d": [],

@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import Router
+from chassis.http import LISTED, Caller, Router
 from chassis.models import AnswerModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter
 from contracts.session import Time
@@ -58,10 +58,13 @@ def routes(checkpoints: Checkpoints) -> Router:
     @router.get(
         "/api/admin/audit-events/checkpoints",
         access=Access.ADMIN,
+        permission="audit:read",
+        scope=LISTED,
         limit="admin",
         responses={400: {"description": "`invalid_cursor`: not a cursor of this list."}},
     )
     async def list_checkpoints(
+        caller: Caller,
         client_id: Annotated[
             UUID | None, Query(description="Of this client's chain; of all chains without it.")
         ] = None,
@@ -73,7 +76,10 @@ def routes(checkpoints: Checkpoints) -> Router:
         Keep them elsewhere: whoever rewrites the log later, with whatever access, contradicts them. Errors:
         400 `invalid_cursor`, 422 `validation_failed`.
         """
-        found, next_cursor = await checkpoints.page(client_id, limit, cursor)
+        if client_id is not None:
+            caller.check_client_scope(client_id)
+        within = caller.client_scope if client_id is None else frozenset({client_id})
+        found, next_cursor = await checkpoints.page(within, limit, cursor)
         key = await checkpoints.key()
         return CheckpointPage(
             items=[_view(checkpoint) for checkpoint in found],

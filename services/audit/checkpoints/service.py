@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -85,17 +86,17 @@ class Checkpoints:
         return self._key
 
     async def page(
-        self, client_id: UUID | None, limit: int, cursor: str | None
+        self, within: Collection[UUID] | None, limit: int, cursor: str | None
     ) -> tuple[list[Checkpoint], str | None]:
-        """Return checkpoints of one chain or of all, newest first, and the cursor of the next page.
+        """Return checkpoints of some chains (None: of all), newest first, and the cursor of the next page.
 
         Raises:
             InvalidCursor: the cursor is not of this list.
         """
-        scope = f"checkpoints:{client_id}"
+        scope = f"checkpoints:{None if within is None else sorted(map(str, within))}"
         after = self._place(cursor, scope) if cursor else None
         async with self._db.platform() as tx:
-            found = await store.newest(tx, client_id, after, limit + 1)
+            found = await store.newest(tx, within, after, limit + 1)
         if len(found) <= limit:
             return found, None
         last = found[limit - 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -97,13 +97,13 @@ async def last_before(tx: Tx, client_id: UUID, position: int) -> str | None:
 
 
 async def newest(
-    tx: Tx, client_id: UUID | None, after: tuple[datetime, UUID, int] | None, limit: int
+    tx: Tx, within: Collection[UUID] | None, after: tuple[datetime, UUID, int] | None, limit: int
 ) -> list[Checkpoint]:
-    """Return checkpoints of one chain or of all, newest first, after a place in that order."""
+    """Return checkpoints of some chains (None: of all), newest first, after a place in that order."""
     conditions, args = ["true"], [limit]  # type: tuple[list[str], list[object]]
-    if client_id is not None:
-        args.append(client_id)
-        conditions.append(f"client_id = ${len(args)}")
+    if within is not None:
+        args.append(list(within))
+        conditions.append(f"client_id = ANY(${len(args)})")
     if after is not None:
         args += after
         end = len(args)

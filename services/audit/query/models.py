@@ -11,8 +11,12 @@ from services.audit.ingest.models import Link
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What an entry must match; None matches everything. `since` is included in the time, `until` is not."""
+    """What an entry must match; None matches everything. `since` is included in the time, `until` is not.
 
+    `within` are the clients that the asker may see, in order.
+    """
+
+    within: tuple[UUID, ...] | None = None
     client_id: UUID | None = None
     user_id: UUID | None = None
     types: tuple[str, ...] = ()

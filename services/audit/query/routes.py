@@ -9,8 +9,8 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from chassis.context import Access
-from chassis.http import Router
+from chassis.context import Access, CallerContext
+from chassis.http import LISTED, Caller, Router
 from services.audit.query.models import Filters
 from services.audit.query.service import QueryService
 from services.audit.query.views import AuditEventPage, render
@@ -60,9 +60,17 @@ class AuditEventFilters(BaseModel):
     limit: int = Field(50, ge=1, description=f"Entries per page; over {MAX_LIMIT} means {MAX_LIMIT}.")
     cursor: str | None = Field(None, max_length=1024, description="`next_cursor` of a page.")
 
-    def filters(self) -> Filters:
-        """The filters without the page."""
+    def filters(self, caller: CallerContext) -> Filters:
+        """The filters without the page, and which clients the caller may see.
+
+        Raises:
+            NotFound: the client that is asked for is not one of them.
+        """
+        allowed = caller.client_scope
+        if self.client_id is not None:
+            caller.check_client_scope(self.client_id)
         return Filters(
+            within=None if allowed is None else tuple(sorted(allowed)),
             client_id=self.client_id,
             user_id=self.user_id,
             types=tuple(sorted(set(self.event_type.split(",")))) if self.event_type else (),
@@ -83,16 +91,20 @@ def routes(query: QueryService) -> Router:
     @router.get(
         "/api/admin/audit-events",
         access=Access.ADMIN,
+        permission="audit:read",
+        scope=LISTED,
         limit="admin",
         response_model=AuditEventPage,
         responses={400: {"description": "`invalid_cursor`: not a cursor of this list with these filters."}},
     )
-    async def list_audit_events(asked: Annotated[AuditEventFilters, Query()]) -> Response:
+    async def list_audit_events(asked: Annotated[AuditEventFilters, Query()], caller: Caller) -> Response:
         """List what happened, newest first, by any combination of filters.
+
+        An admin of some clients sees what is of those.
 
         Errors: 400 `invalid_cursor`, 422 `validation_failed`, 422 `range_reversed`.
         """
-        entries = await query.page(asked.filters(), min(asked.limit, MAX_LIMIT), asked.cursor)
+        entries = await query.page(asked.filters(caller), min(asked.limit, MAX_LIMIT), asked.cursor)
         return Response(await render(entries), media_type="application/json")
 
     return router

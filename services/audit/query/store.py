@@ -47,6 +47,7 @@ def _conditions(filters: Filters, after: Place | None) -> tuple[list[str], list[
     conditions = ["true"]
     args: list[object] = []
     for condition, value in (
+        ("client_id = ANY($#)", None if filters.within is None else list(filters.within)),
         ("client_id = $#", filters.client_id),
         ("type = ANY($#)", list(filters.types) or None),
         ("actor_type = $#", filters.actor_type),

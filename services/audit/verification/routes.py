@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import Caller, Router
+from chassis.http import LISTED, Caller, Router
 from chassis.models import AnswerModel
 from chassis.outbox import Outbox
 from contracts.events import AuditChainChecked
@@ -47,7 +47,13 @@ def routes(verification: Verification, outbox: Outbox) -> Router:
     """The slice's routes."""
     router = Router(tag="Audit")
 
-    @router.get("/api/admin/audit-events/chain/verify", access=Access.ADMIN, limit="admin")
+    @router.get(
+        "/api/admin/audit-events/chain/verify",
+        access=Access.ADMIN,
+        permission="audit:read",
+        scope=LISTED,
+        limit="admin",
+    )
     async def verify_chain(
         caller: Caller,
         client_id: Annotated[
@@ -61,6 +67,7 @@ def routes(verification: Verification, outbox: Outbox) -> Router:
         A chain that is not as it was written answers `intact: false` and names the first position and the
         reason. Verify a chain of millions in ranges. Errors: 422 `validation_failed`, 422 `range_reversed`.
         """
+        caller.check_client_scope(client_id)
         verdict = await verification.verify(client_id or PLATFORM, from_position, to_position)
         intact = verdict.broken is None
         await outbox.append(

@@ -162,6 +162,7 @@ def _declare_users(router: Router, support: SupportService) -> None:
     @router.get(
         "/api/admin/clients/{client_id}/users",
         access=Access.ADMIN,
+        permission="users:read",
         limit="admin",
         responses={
             400: {"description": "`invalid_cursor`: not a cursor of this list with these filters"},
@@ -182,6 +183,7 @@ def _declare_users(router: Router, support: SupportService) -> None:
     @router.get(
         "/api/admin/clients/{client_id}/users/{user_id}",
         access=Access.ADMIN,
+        permission="users:read",
         limit="admin",
         responses=_NO_USER,
     )
@@ -192,6 +194,7 @@ def _declare_users(router: Router, support: SupportService) -> None:
     @router.patch(
         "/api/admin/clients/{client_id}/users/{user_id}",
         access=Access.ADMIN,
+        permission="users:write",
         limit="admin",
         responses={
             **_NO_USER,
@@ -213,6 +216,7 @@ def _declare_users(router: Router, support: SupportService) -> None:
     @router.post(
         "/api/admin/clients/{client_id}/users/{user_id}/unlock",
         access=Access.ADMIN,
+        permission="users:write",
         limit="admin",
         responses=_NO_USER,
     )
@@ -225,6 +229,7 @@ def _declare_sessions(router: Router, support: SupportService, cursors: Cursors)
     @router.get(
         "/api/admin/clients/{client_id}/users/{user_id}/sessions",
         access=Access.ADMIN,
+        permission="users:read",
         limit="admin",
         responses={400: {"description": "`invalid_cursor`: not a cursor of this list"}, **_NO_USER},
     )
@@ -246,6 +251,7 @@ def _declare_sessions(router: Router, support: SupportService, cursors: Cursors)
     @router.post(
         "/api/admin/clients/{client_id}/users/{user_id}/revoke-sessions",
         access=Access.ADMIN,
+        permission="users:write",
         limit="admin",
         responses={**_NO_USER, **_NOT_SPREAD},
     )
@@ -256,6 +262,7 @@ def _declare_sessions(router: Router, support: SupportService, cursors: Cursors)
     @router.post(
         "/api/admin/clients/{client_id}/users/{user_id}/impersonate",
         access=Access.ADMIN,
+        permission="users:impersonate",
         limit="admin",
         body_limit=4 * KIB,
         responses={

@@ -48,7 +48,8 @@ class AdminRpc(AdminServiceServicer):
         _context: RpcContext,
     ) -> admin_pb2.CreateClientResponse:
         """Create a client with its first two keys, shown once."""
-        caller = await self._admit("CreateClient")
+        caller = await self._admit("CreateClient", "clients:write")
+        caller.check_client_scope(None)
         created = await self._clients.create(caller, _parse(CreateClientRequest, request))
         return admin_pb2.CreateClientResponse(
             client=_encode(created.client),
@@ -62,12 +63,12 @@ class AdminRpc(AdminServiceServicer):
         _context: RpcContext,
     ) -> admin_pb2.ListClientsResponse:
         """List clients, the newest first."""
-        await self._admit("ListClients")
+        caller = await self._admit("ListClients", "clients:read")
         limit = request.limit or DEFAULT_LIMIT
         if not 1 <= limit <= MAX_LIMIT:
             raise UnprocessableRequest(f"limit: must be 1 to {MAX_LIMIT}")
         found, following = await self._clients.page(
-            search=None, status=None, limit=limit, cursor=request.cursor or None
+            caller, search=None, status=None, limit=limit, cursor=request.cursor or None
         )
         return admin_pb2.ListClientsResponse(items=map(_encode, found), next_cursor=following or "")
 
@@ -77,7 +78,8 @@ class AdminRpc(AdminServiceServicer):
         _context: RpcContext,
     ) -> admin_pb2.RotateApiKeyResponse:
         """Replace all secret keys of a client."""
-        caller = await self._admit("RotateApiKey")
+        caller = await self._admit("RotateApiKey", "keys:write")
+        caller.check_client_scope(request.client_id)
         wanted = _parse(RotateApiKeyRequest, request)
         grace = timedelta(seconds=wanted.grace_seconds)
         new = await self._api_keys.rotate(caller, parse_client_id(request.client_id), grace=grace)
@@ -89,7 +91,8 @@ class AdminRpc(AdminServiceServicer):
         _context: RpcContext,
     ) -> admin_pb2.RotateSecretResponse:
         """Replace the client's JWT secret."""
-        caller = await self._admit("RotateSecret")
+        caller = await self._admit("RotateSecret", "keys:write")
+        caller.check_client_scope(request.client_id)
         client_id = await self._existing(request.client_id)
         wanted = secrets_pb2.RotateSecretRequest(client_id=client_id, origin=origin_of(caller))
         answer = await self._secrets.RotateSecret(wanted)
@@ -101,7 +104,8 @@ class AdminRpc(AdminServiceServicer):
         _context: RpcContext,
     ) -> admin_pb2.RotateSigningKeyResponse:
         """Promote the client's next signing key."""
-        caller = await self._admit("RotateSigningKey")
+        caller = await self._admit("RotateSigningKey", "keys:write")
+        caller.check_client_scope(request.client_id)
         client_id = await self._existing(request.client_id)
         wanted = secrets_pb2.RotateSigningKeyRequest(client_id=client_id, origin=origin_of(caller))
         answer = await self._secrets.RotateSigningKey(wanted)
@@ -109,15 +113,17 @@ class AdminRpc(AdminServiceServicer):
             active_kid=answer.active_kid, next_kid=answer.next_kid, retiring_kid=answer.retiring_kid
         )
 
-    async def _admit(self, rpc: str) -> CallerContext:
+    async def _admit(self, rpc: str, permission: str) -> CallerContext:
         """Return the caller when it is an administrator; a use of the break-glass key is recorded first.
 
         Raises:
             Unauthenticated: it is none.
+            PermissionMissing: it is one who may not do this.
         """
         caller = forwarded_caller()
         if caller.access is not Access.ADMIN:
             raise Unauthenticated
+        caller.check_permission(permission)
         if caller.is_break_glass:
             await self._outbox.append(AdminKeyUsed(method="RPC", path=f"/{NAME}/{rpc}"), caller)
         return caller

@@ -90,6 +90,7 @@ def routes(api_keys: ApiKeyService) -> Router:
     @router.get(
         keys_path,
         access=Access.ADMIN,
+        permission="keys:read",
         limit="admin",
         responses={
             400: {"description": "`invalid_cursor`: not a cursor of this list."},
@@ -106,6 +107,7 @@ def routes(api_keys: ApiKeyService) -> Router:
     @router.post(
         keys_path,
         access=Access.ADMIN,
+        permission="keys:write",
         limit="admin",
         idempotent=True,
         status_code=201,
@@ -126,6 +128,7 @@ def routes(api_keys: ApiKeyService) -> Router:
     @router.delete(
         keys_path + "/{key_id}",
         access=Access.ADMIN,
+        permission="keys:write",
         limit="admin",
         status_code=204,
         responses={404: {"description": "`api_key_not_found`: the client has no such key, or not any more."}},
@@ -149,6 +152,7 @@ def routes(api_keys: ApiKeyService) -> Router:
         router.post(
             f"/api/admin/clients/{{client_id}}/{name}",
             access=Access.ADMIN,
+            permission="keys:write",
             limit="admin",
             idempotent=True,
             responses={404: {"description": "`client_not_found`"}},

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Query
 
 from chassis.context import Access
-from chassis.http import Caller, Router
+from chassis.http import LISTED, Caller, Router
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter, Page
 from services.orgs.clients.models import ClientStatus
 from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
@@ -29,22 +29,26 @@ def routes(clients: ClientService) -> Router:
     @router.get(
         "/api/admin/clients",
         access=Access.ADMIN,
+        scope=LISTED,
+        permission="clients:read",
         limit="admin",
         responses={400: {"description": "`invalid_cursor`: not a cursor of this list."}},
     )
     async def list_clients(
+        caller: Caller,
         q: SearchParameter = None,
         status: StatusParameter = None,
         limit: LimitParameter = DEFAULT_LIMIT,
         cursor: CursorParameter = None,
     ) -> Page[ClientView]:
-        """List clients, the newest first."""
-        found, following = await clients.page(search=q, status=status, limit=limit, cursor=cursor)
+        """List clients, the newest first; an admin of some clients sees those."""
+        found, following = await clients.page(caller, search=q, status=status, limit=limit, cursor=cursor)
         return Page(items=[ClientView.of(client) for client in found], next_cursor=following)
 
     @router.post(
         "/api/admin/clients",
         access=Access.ADMIN,
+        permission="clients:write",
         limit="admin",
         idempotent=True,
         status_code=201,
@@ -65,6 +69,7 @@ def routes(clients: ClientService) -> Router:
     @router.get(
         "/api/admin/clients/{client_id}",
         access=Access.ADMIN,
+        permission="clients:read",
         limit="admin",
         responses={404: {"description": "`client_not_found`"}},
     )
@@ -75,6 +80,7 @@ def routes(clients: ClientService) -> Router:
     @router.patch(
         "/api/admin/clients/{client_id}",
         access=Access.ADMIN,
+        permission="clients:write",
         limit="admin",
         responses={
             404: {"description": "`client_not_found`"},

@@ -117,9 +117,15 @@ class ClientService:
         return client
 
     async def page(
-        self, *, search: str | None, status: ClientStatus | None, limit: int, cursor: str | None
+        self,
+        caller: CallerContext,
+        *,
+        search: str | None,
+        status: ClientStatus | None,
+        limit: int,
+        cursor: str | None,
     ) -> tuple[list[Client], str | None]:
-        """Return one page of clients, the newest first, and the cursor of the next.
+        """Return one page of the clients that an admin may see, the newest first, and the cursor of the next.
 
         Raises:
             InvalidCursor: the cursor is not one of this list with these filters.
@@ -127,7 +133,9 @@ class ClientService:
         scope = f"clients|{status or ''}|{search or ''}"
         before = UUID(str(self._cursors.read(cursor, scope)[0])) if cursor else None
         async with self._db.platform() as tx:
-            found = await store.page(tx, search=search, status=status, before=before, limit=limit + 1)
+            found = await store.page(
+                tx, within=caller.client_scope, search=search, status=status, before=before, limit=limit + 1
+            )
         shown = found[:limit]
         more = len(found) > limit
         return shown, self._cursors.make([str(shown[-1].id)], scope) if more else None

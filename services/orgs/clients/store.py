@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from uuid import UUID
 
 import asyncpg
@@ -82,15 +83,25 @@ async def update(tx: Tx, client: Client) -> None:
 
 
 async def page(
-    tx: Tx, *, search: str | None, status: ClientStatus | None, before: UUID | None, limit: int
+    tx: Tx,
+    *,
+    within: Collection[UUID] | None,
+    search: str | None,
+    status: ClientStatus | None,
+    before: UUID | None,
+    limit: int,
 ) -> list[Client]:
-    """Return clients, the newest first, after `before`; `search` is part of the name or the slug."""
+    """Return clients of those in `within` (None: of all), the newest first, after `before`.
+
+    `search` is part of the name or the slug.
+    """
     rows = await tx.fetch(
         """
         SELECT * FROM clients
         WHERE ($1::text IS NULL OR strpos(lower(name), lower($1)) > 0 OR strpos(slug, lower($1)) > 0)
           AND ($2::text IS NULL OR status = $2)
           AND ($3::uuid IS NULL OR id < $3)
+          AND ($5::uuid[] IS NULL OR id = ANY($5))
         ORDER BY id DESC
         LIMIT $4
         """,
@@ -98,6 +109,7 @@ async def page(
         status,
         before,
         limit,
+        None if within is None else list(within),
     )
     return [client_of(row) for row in rows]
 

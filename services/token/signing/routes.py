@@ -107,6 +107,7 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
         router.post(
             f"/api/admin/clients/{{client_id}}/{name}",
             access=Access.ADMIN,
+            permission="keys:write",
             limit="admin",
             idempotent=True,
             responses={404: {"description": "`client_not_found`"}},
@@ -115,6 +116,7 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
     @router.post(
         "/api/admin/clients/{client_id}/rotate-signing-key",
         access=Access.ADMIN,
+        permission="keys:write",
         limit="admin",
         idempotent=True,
         responses={
