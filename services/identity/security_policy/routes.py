@@ -41,12 +41,14 @@ def routes(policies: SecurityPolicyService) -> Router:
     router = Router(tag="Administration: security policy")
     path = "/api/admin/clients/{client_id}/security-policy"
 
-    @router.get(path, access=Access.ADMIN, limit="admin", responses={404: _REFUSALS[404]})
+    @router.get(
+        path, access=Access.ADMIN, permission="security:read", limit="admin", responses={404: _REFUSALS[404]}
+    )
     async def get_security_policy(client_id: UUID) -> PolicyAnswer:
         """Answer when logins of the client need a second factor, what is risky, and what actions ask for."""
         return PolicyAnswer.of(await policies.get(client_id))
 
-    @router.put(path, access=Access.ADMIN, limit="admin", responses=_REFUSALS)
+    @router.put(path, access=Access.ADMIN, permission="security:write", limit="admin", responses=_REFUSALS)
     async def put_security_policy(client_id: UUID, policy: PolicyBody, caller: Caller) -> PolicyAnswer:
         """Replace the policy of a client; it holds from the next login on.
 
@@ -55,7 +57,7 @@ def routes(policies: SecurityPolicyService) -> Router:
         """
         return PolicyAnswer.of(await policies.put(caller, client_id, policy))
 
-    @router.patch(path, access=Access.ADMIN, limit="admin", responses=_REFUSALS)
+    @router.patch(path, access=Access.ADMIN, permission="security:write", limit="admin", responses=_REFUSALS)
     async def patch_security_policy(client_id: UUID, patch: dict[str, Any], caller: Caller) -> PolicyAnswer:
         """Change parts of the policy of a client by a merge patch (RFC 7396): null removes a member."""
         return PolicyAnswer.of(await policies.patch(caller, client_id, patch))
