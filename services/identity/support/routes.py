@@ -47,7 +47,7 @@ class SupportUserView(UserView):
     has_password: bool
     factors: list[str] = Field(description="Second factors that the user could show now.")
     locked_until: Time | None = Field(
-        None, description="End of the last lock of the address, while one holds."
+        None, description="End of the last lock of the address or of the second factors, while one holds."
     )
 
     @classmethod

@@ -213,11 +213,15 @@ class SupportService:
         return Impersonation(opened, actor_id)
 
     async def _details(self, tx: Tx, user: User) -> UserDetails:
+        locks = (
+            await self._lockouts.locked_until(tx, Email.parse(user.email)),
+            await self._factor_lockouts.locked_until(tx, user),
+        )
         return UserDetails(
             user=user,
             has_password=await store.has_password(tx, user.id),
             factors=tuple([factor for source in self._factors for factor in await source.factors(tx, user)]),
-            locked_until=await self._lockouts.locked_until(tx, Email.parse(user.email)),
+            locked_until=max((until for until in locks if until is not None), default=None),
         )
 
     async def _fulfil(self, duty: Duty, caller: CallerContext) -> int:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import json as json_module
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pyotp
+import pytest
 
-from services.identity.tests.conftest import PASSWORD, Person, address, sign_up
+from services.identity.tests.conftest import Person, address, sign_up
 from services.identity.totp.codes import STEP_SECONDS
 from tests.harness import Answer, System, Tenant
 
 
+@pytest.fixture
+def clock_of_apps(system: System) -> Iterator[None]:
+    """Put the clock back that `App.code` moves on."""
+    before = system.clock.offset
+    yield
+    system.clock.offset = before
+
+
 @dataclass(slots=True)
 class App:
-    """An authenticator app: shows codes, a fresh one each time unless asked for one of a certain step."""
+    """An authenticator app: shows a fresh code each time, or that of a certain step."""
 
     system: System
     secret: str
@@ -31,7 +43,7 @@ class App:
         return pyotp.TOTP(self.secret).generate_otp(self.present + offset)
 
     def code(self) -> str:
-        """A code that has not been shown before; moves the clock where the window has none left."""
+        """A code that it has not shown before; moves the clock on where the window has none left."""
         step = max(self.shown + 1, self.present - 1)
         while step > self.present + 1:
             self.system.clock.offset += timedelta(seconds=STEP_SECONDS)
@@ -91,8 +103,9 @@ async def new_person(system: System, tenant: Tenant) -> Person:
 
 
 async def set_up(person: Person, **changes: Any) -> App:
-    """Begin to set up an app, by the password."""
-    answer = await call_as(person, "totp/setup", {"password": PASSWORD}, **changes)
+    """Begin to set up an app, right after a login."""
+    changes = {"auth_time": int(person.system.clock.now().timestamp()), **changes}
+    answer = await call_as(person, "totp/setup", {}, **changes)
     assert answer.status == 200, answer.body
     return App(person.system, answer.json["secret"])
 
@@ -105,6 +118,56 @@ async def protect(person: Person) -> Protected:
     return Protected(person, app, answer.json["recovery_codes"])
 
 
+MFA_REQUIRED = {"adaptive_security": {"mfa": {"mode": "required"}}}
+"""Settings of a client that demands a second factor of everybody."""
+
+
 async def new_protected(system: System, tenant: Tenant) -> Protected:
     """A fresh user of a tenant with an authenticator app."""
     return await protect(await new_person(system, tenant))
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a token says, unverified."""
+    part = token.split(".")[1]
+    claims: dict[str, Any] = json_module.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return claims
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolling:
+    """A user whose client demands a second factor, and who has none yet."""
+
+    person: Person
+    token: str
+
+    async def call(self, path: str, json: Any = None, method: str = "POST", **changes: Any) -> Answer:
+        """Call a route with the enrollment token, as the gateway passes it on."""
+        return await call_as(self.person, path, json, method, is_enrolling=True, amr=("pwd",), **changes)
+
+    async def finish(self) -> Protected:
+        """Set up an app and take the session that comes with it."""
+        answer = await self.call("totp/setup", {})
+        assert answer.status == 200, answer.body
+        app = App(self.person.system, answer.json["secret"])
+        answer = await self.call("totp/enable", {"code": app.code(), "token_transport": "json"})
+        assert answer.status == 200, answer.body
+        person = Person(self.person.system, self.person.tenant, self.person.email, answer.json["session"])
+        return Protected(person, app, answer.json["recovery_codes"])
+
+
+async def new_enrolling(system: System, tenant: Tenant) -> Enrolling:
+    """A fresh user of a tenant that demands second factors of everybody."""
+    email = address()
+    answer = await sign_up(system, tenant, email)
+    return enrolling(system, tenant, email, answer)
+
+
+def enrolling(system: System, tenant: Tenant, email: str, answer: Answer) -> Enrolling:
+    """Read the answer of a login that opens nothing but the set-up of a factor."""
+    assert answer.json["mfa_enrollment_required"] is True, answer.body
+    assert not {"access_token", "refresh_token", "session"} & set(answer.json)
+    token = answer.json["enrollment_token"]
+    claims = claims_of(token)
+    document = {"user": {"id": claims["sub"]}, "session": {"id": claims["sid"]}}
+    return Enrolling(Person(system, tenant, email, document), token)
