@@ -148,7 +148,8 @@ class Operation(TypedDict, total=False):
     declares none), `scope` where: the path parameter that names the client, or `WHOLE` or `LISTED`. Without
     it that is `client_id` where the path has it, and else the whole installation.
     `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
-    idempotent). The rest is FastAPI's.
+    idempotent), `request_body` is the contract's word on a body that the handler reads as a stream. The rest
+    is FastAPI's.
     """
 
     shortcut: Answer
@@ -162,6 +163,8 @@ class Operation(TypedDict, total=False):
     scope: str
     status_code: int
     response_model: Any
+    response_class: type[Response]
+    request_body: dict[str, Any]
     responses: dict[int | str, dict[str, Any]]
 
 
@@ -212,7 +215,7 @@ class Router:
     ) -> Callable[[Handler], Handler]:
         body_limit = options.pop("body_limit", _BODY_LIMIT[method])
         for_impersonation = options.pop("impersonation", method == "GET")
-        extra = {
+        extra: dict[str, Any] = {
             "x-access": str(access),
             "x-limit": options.pop("limit", "default"),
             "x-body-limit": body_limit,
@@ -224,6 +227,8 @@ class Router:
         scope = options.pop("scope", _CLIENT if f"{{{_CLIENT}}}" in path else WHOLE)
         if access is Access.ADMIN:
             extra |= {"x-scope": scope} | ({"x-permission": permission} if permission else {})
+        if "request_body" in options:
+            extra["requestBody"] = options.pop("request_body")
         shortcut = options.pop("shortcut", None)
         if shortcut is not None:
             self.shortcuts[method, path] = Shortcut(path, access, body_limit, for_impersonation, shortcut)

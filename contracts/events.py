@@ -38,7 +38,7 @@ class ClientEvent(DomainEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserCreated(UserEvent):
-    """A user signed up."""
+    """A user signed up, or was imported (`method` is `import`)."""
 
     type: ClassVar[str] = "user_created"
     method: str
@@ -81,6 +81,17 @@ class UserSessionsRevoked(UserEvent):
     """An admin ended a user's sessions."""
 
     type: ClassVar[str] = "user_sessions_revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsersImported(ClientEvent):
+    """An admin imported users; `is_complete` says whether the import came to its end."""
+
+    type: ClassVar[str] = "users_imported"
+    created: int
+    skipped: int
+    errors: int
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.config import IdentitySettings
 from services.identity.devices.routes import routes as device_routes
 from services.identity.devices.service import DeviceService
+from services.identity.imports.routes import routes as import_routes
+from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
@@ -123,6 +125,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     )
     second_leg = SecondFactorLogin(db, factors, gate)
     recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, factors)
+    inventory = SchemeInventory(db, service.bus, hasher)
+    imports = ImportService(db, outbox, clock, clients=clients, policy=hasher.policy, inventory=inventory)
     cursors = Cursors(service.sealer)
     support = SupportService(
         db,
@@ -146,16 +150,17 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             support_routes(support, cursors),
             device_routes(devices),
             security_policy_routes(SecurityPolicyService(clients, orgs)),
+            import_routes(imports),
         ],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
         callers=RPC_CALLERS,
         jobs={
             "session duties": duties.run,
             "lockout purge": lockouts.purge,
-            "password schemes": SchemeInventory(db, hasher).run,
             "device purge": devices.purge,
             "risk purge": risk.purge,
             "refresh token reuses": _reuse_consumer(service, risk).run,
+            "password schemes": inventory.run,
         },
         resources=[hasher, provider],
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from chassis.errors import (
+    BodyTooLarge,
     Conflict,
     FieldError,
     Forbidden,
+    InvalidRequest,
     NotFound,
     RateLimited,
     Unauthenticated,
@@ -177,6 +179,34 @@ class SessionUnavailable(Unavailable):
 
     code = "session_unavailable"
     detail = "The account was created, but a session could not be opened. Log in to continue."
+
+
+class HashNotSupported(UnprocessableRequest):
+    """A password hash of an import is of no known form, or evaluating it would cost too much."""
+
+    code = "hash_not_supported"
+    detail = "The password hash is of no form that can be verified, or too costly."
+
+
+class LineUnreadable(InvalidRequest):
+    """A line of an import is no JSON object."""
+
+    code = "line_unreadable"
+    detail = "The line is not a JSON object."
+
+
+class LineTooLong(BodyTooLarge):
+    """A line of an import is longer than any user is."""
+
+    code = "line_too_long"
+    detail = "The line is longer than 64 KiB."
+
+
+class UploadBroken(InvalidRequest):
+    """The body of an import ended before its end; what was read before is imported."""
+
+    code = "upload_broken"
+    detail = "The body ended early. Lines that were reported are imported."
 
 
 class UserNotFound(NotFound):

@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from services.identity.passwords.foreign import accepts_foreign, foreign_scheme
+
 Scheme = Literal["bcrypt", "argon2id"]
 
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
@@ -19,6 +21,7 @@ _ARGON2ID = re.compile(
 _BCRYPT_ALPHABET = "./" + string.ascii_letters + string.digits
 _LEAST_BCRYPT_COST = 4
 _MOST_BCRYPT_COST = 16
+_MOST_IMPORTED_BCRYPT_COST = 14
 _ARGON2_MEMORY_KIB = 19 * 1024
 _ARGON2_PASSES = 2
 _MOST_ARGON2_MEMORY_KIB = 256 * 1024
@@ -27,7 +30,7 @@ _MOST_ARGON2_LANES = 8
 
 
 SCHEMES: tuple[Scheme, ...] = ("bcrypt", "argon2id")
-"""Every scheme that a stored hash may have."""
+"""Every scheme that we hash by; `foreign` knows those of imported hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,14 @@ class HashPolicy:
                 and 1 <= passes <= _MOST_ARGON2_PASSES
                 and 1 <= lanes <= _MOST_ARGON2_LANES
             )
-        return False
+        return accepts_foreign(stored)
+
+    def accepts_import(self, stored: str) -> bool:
+        """Whether a hash of another system may be stored: as `accepts`, and no bcrypt much above our own."""
+        match = _BCRYPT.fullmatch(stored)
+        if match and int(match[1]) > max(self.cost, _MOST_IMPORTED_BCRYPT_COST):
+            return False
+        return self.accepts(stored)
 
     def is_weaker(self, stored: str) -> bool:
         """Whether an accepted hash should be replaced by one of this policy."""
@@ -72,7 +82,8 @@ class HashPolicy:
 
         Each scheme in use is paid for by every miss, whichever hash it missed and whether there was one: what
         a move to another scheme has not reached yet must not tell by its time that an address has an account.
-        Only a hash that is costlier than this policy's, as after lowering BCRYPT_COST, still does.
+        An imported hash of another scheme is brought to the same price. Only a hash that is costlier, as
+        after lowering BCRYPT_COST or from a system that hashed longer, still does, until its user logs in.
         """
         used = {self.scheme, *stored}
         return Evening(bcrypt_cost=self.cost if "bcrypt" in used else 0, argon2id="argon2id" in used)
@@ -92,4 +103,11 @@ class HashPolicy:
 
 def scheme_of(stored: str) -> str:
     """Name a hash's scheme, for metrics and events."""
-    return "argon2id" if stored.startswith("$argon2id$") else "bcrypt"
+    return foreign_scheme(stored) or native_scheme(stored) or "unknown"
+
+
+def native_scheme(stored: str) -> Scheme | None:
+    """Name the scheme of a hash that we could have made; None for those of other systems."""
+    if stored.startswith("$argon2id$"):
+        return "argon2id"
+    return "bcrypt" if stored.startswith("$2") else None

@@ -9,6 +9,7 @@ import bcrypt
 import psutil
 import pytest
 
+from chassis.bus import Bus
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.inventory import SchemeInventory
 from services.identity.passwords.schemes import HashPolicy, Scheme
@@ -16,6 +17,7 @@ from services.identity.tests.conftest import PASSWORD, Person, sign_up
 from tests.harness import System
 
 COST = 12
+IMPORTED = "$pbkdf2-sha256$i=60000$c2FsdA$" + "A" * 43
 ARGON2ID = HashPolicy("argon2id", COST)
 BCRYPT = HashPolicy("bcrypt", COST)
 
@@ -31,7 +33,7 @@ async def spent_on_misses(policy: HashPolicy, stored_schemes: Collection[Scheme]
         [worker] = set(psutil.Process(os.getpid()).children()) - earlier
         weak = bcrypt.hashpw(b"another", bcrypt.gensalt(COST - 2)).decode()
         spent = []
-        for stored in (None, ARGON2ID.decoy(), BCRYPT.decoy(), weak):
+        for stored in (None, ARGON2ID.decoy(), BCRYPT.decoy(), weak, IMPORTED):
             before = worker.cpu_times()
             for _ in range(3):
                 assert not await hasher.verify(stored, PASSWORD)
@@ -53,7 +55,7 @@ async def test_a_miss_costs_no_more_than_the_only_scheme_in_use() -> None:
     both = await spent_on_misses(ARGON2ID, {"bcrypt", "argon2id"})
     alone = await spent_on_misses(ARGON2ID, {"argon2id"})
 
-    assert max(alone[:2]) < 0.6 * min(both[:2])
+    assert max(*alone[:2], alone[-1]) < 0.6 * min(both[:2])
 
 
 async def test_the_schemes_in_use_are_looked_up(system: System, person: Person) -> None:
@@ -62,10 +64,11 @@ async def test_the_schemes_in_use_are_looked_up(system: System, person: Person) 
     assert set(hasher.stored_schemes) == {"bcrypt", "argon2id"}
     statement = "UPDATE passwords SET hash = $1 WHERE user_id = $2"
     await system.sql("identity", statement, ARGON2ID.decoy(), person.id)
+    bus = Bus(system.servers.nats_url("identity"), process="identity")
     async with system.db("identity") as db:
-        await SchemeInventory(db, hasher).look()
+        await SchemeInventory(db, bus, hasher).look()
         assert set(hasher.stored_schemes) == {"bcrypt", "argon2id"}
         await system.sql("identity", statement, BCRYPT.decoy(), person.id)
         others = await system.sql("identity", "SELECT FROM passwords WHERE hash LIKE '$argon2id$%'")
-        await SchemeInventory(db, hasher).look()
+        await SchemeInventory(db, bus, hasher).look()
         assert set(hasher.stored_schemes) == ({"bcrypt", "argon2id"} if others else {"bcrypt"})
