@@ -11,12 +11,13 @@ from chassis.models import AnswerModel, RequestModel
 from contracts.session import (
     ModeParameter,
     RefreshCookie,
+    SessionOpened,
     Time,
     TransportParameter,
     chosen_transport,
 )
 from services.identity.devices.cookie import DeviceCookie, browser_of
-from services.identity.logins.answers import LoginAnswer, login_answer
+from services.identity.logins.answers import opened_answer
 from services.identity.logins.models import Factor
 from services.identity.recovery_codes.codes import MAX_TYPED_LENGTH
 from services.identity.recovery_codes.service import RecoveryCodeService
@@ -93,11 +94,11 @@ def routes(codes: RecoveryCodeService, login: SecondFactorLogin, cookie: Refresh
         device_token: DeviceCookie,
         token_transport: TransportParameter = None,
         session_mode: ModeParameter = None,
-    ) -> LoginAnswer:
+    ) -> SessionOpened:
         """Complete a login by a recovery code, which is used up; refusals are those of `totp/verify`."""
         transport = chosen_transport(body, token_transport, session_mode)
         browser = browser_of(device_token, transport, remember=body.remember_device)
-        outcome = await login.complete(caller, body.mfa_token, Factor.RECOVERY_CODE, body.code, browser)
-        return login_answer(outcome, transport, cookie, response)
+        opened = await login.complete(caller, body.mfa_token, Factor.RECOVERY_CODE, body.code, browser)
+        return opened_answer(opened, transport, cookie, response)
 
     return router

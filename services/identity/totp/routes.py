@@ -19,7 +19,7 @@ from contracts.session import (
     chosen_transport,
 )
 from services.identity.devices.cookie import DeviceCookie, browser_of
-from services.identity.logins.answers import LoginAnswer, login_answer, opened_answer
+from services.identity.logins.answers import opened_answer
 from services.identity.logins.models import Factor
 from services.identity.second_factors.fresh_proof import Shown
 from services.identity.second_factors.login import SecondFactorLogin
@@ -169,7 +169,7 @@ def routes(totp: TotpService, login: SecondFactorLogin, cookie: RefreshCookie) -
         device_token: DeviceCookie,
         token_transport: TransportParameter = None,
         session_mode: ModeParameter = None,
-    ) -> LoginAnswer:
+    ) -> SessionOpened:
         """Complete a login by a code of the authenticator app.
 
         A code is good once, and for 90 seconds at most. A wrong one is 401 `invalid_mfa_code`; after five the
@@ -178,7 +178,7 @@ def routes(totp: TotpService, login: SecondFactorLogin, cookie: RefreshCookie) -
         """
         transport = chosen_transport(body, token_transport, session_mode)
         browser = browser_of(device_token, transport, remember=body.remember_device)
-        outcome = await login.complete(caller, body.mfa_token, Factor.TOTP, body.code, browser)
-        return login_answer(outcome, transport, cookie, response)
+        opened = await login.complete(caller, body.mfa_token, Factor.TOTP, body.code, browser)
+        return opened_answer(opened, transport, cookie, response)
 
     return router
