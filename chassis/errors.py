@@ -18,11 +18,13 @@ AppError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
 import grpc
+from pydantic import JsonValue
 
 
 class Kind(StrEnum):
@@ -89,7 +91,7 @@ class AppError(Exception):
     """A refusal with a stable `code` and a `detail` that is safe to show to anyone.
 
     `retry_after` is in seconds. `headers` are added to the HTTP answer (a `WWW-Authenticate`, a cleared
-    cookie). `extra` members appear beside `code` in the problem document.
+    cookie). `extra` members, JSON values, appear beside `code` in the problem document, and cross gRPC.
     """
 
     kind: Kind
@@ -103,25 +105,33 @@ class AppError(Exception):
         errors: tuple[FieldError, ...] = (),
         retry_after: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
-        extra: dict[str, str] | None = None,
+        extra: Mapping[str, JsonValue] | None = None,
     ) -> None:
         """Take the class's detail unless a more helpful, equally safe one is given."""
         self.detail = detail or type(self).detail
         self.errors = errors
         self.retry_after = retry_after
         self.headers = headers
-        self.extra = extra or {}
+        self.extra: Mapping[str, JsonValue] = extra or {}
         super().__init__(f"{self.code}: {self.detail}")
 
 
 class RemoteError(AppError):
     """An error another service raised, passed on as that service said it."""
 
-    def __init__(self, kind: Kind, code: str, detail: str, retry_after: int | None = None) -> None:
-        """Carry kind, code and detail over unchanged."""
+    def __init__(
+        self,
+        kind: Kind,
+        code: str,
+        detail: str,
+        retry_after: int | None = None,
+        *,
+        extra: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Carry kind, code, detail and further members over unchanged."""
         self.kind = kind
         self.code = code
-        super().__init__(detail, retry_after=retry_after)
+        super().__init__(detail, retry_after=retry_after, extra=extra)
 
 
 class InternalError(AppError):

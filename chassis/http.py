@@ -6,13 +6,14 @@ again, and bounds the body. All middleware is pure ASGI.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from prometheus_client import Counter, Histogram
@@ -71,6 +72,35 @@ async def _caller(request: Request) -> CallerContext:
 
 Caller = Annotated[CallerContext, Depends(_caller)]
 """A handler's parameter for who is calling."""
+
+_MAX_STEP_UP_TOKEN = 128
+
+
+async def _step_up_token(
+    request: Request,
+    x_step_up_token: Annotated[
+        str | None,
+        Header(
+            max_length=_MAX_STEP_UP_TOKEN,
+            description="Proof for a protected action, as `POST /api/auth/step-up/verify` answered it. It "
+            "may instead be the member `step_up_token` of a JSON body; never a parameter of the query.",
+        ),
+    ] = None,
+) -> str | None:
+    if x_step_up_token is not None:
+        return x_step_up_token
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return None
+    try:
+        body = json.loads(await request.body() or b"null")
+    except (ValueError, RecursionError):
+        return None  # the body's own model says what is wrong with it
+    token = body.get("step_up_token") if isinstance(body, dict) else None
+    return token if isinstance(token, str) else None
+
+
+StepUpToken = Annotated[str | None, Depends(_step_up_token)]
+"""A handler's parameter for the proof that a protected action may need; it goes to the step-up guard."""
 
 
 class BoundedRoute(APIRoute):

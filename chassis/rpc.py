@@ -1,13 +1,14 @@
 """gRPC between services: servers that know their callers, channels with proof, deadline and typed errors.
 
 A caller proves itself by certificate where mTLS is configured, else by the key it shares with the callee. An
-`AppError` crosses as `google.rpc.ErrorInfo` (AIP-193) and arrives as a `RemoteError` with the same kind, code
-and detail.
+`AppError` crosses as `google.rpc.ErrorInfo` (AIP-193) and arrives as a `RemoteError` with the same kind,
+code, detail and further members.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import Context, ContextVar
@@ -311,6 +312,8 @@ def _status(error: AppError, code: grpc.StatusCode) -> bytes:
     metadata = {"kind": str(error.kind), "detail": error.detail}
     if error.retry_after is not None:
         metadata["retry_after"] = str(error.retry_after)
+    if error.extra:
+        metadata["extra"] = json.dumps(dict(error.extra))
     info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)
     packed = any_pb2.Any()
     packed.Pack(info)
@@ -470,10 +473,11 @@ def as_app_error(error: grpc.aio.AioRpcError) -> AppError:
 
 
 def _remote(info: error_details_pb2.ErrorInfo) -> AppError:
-    retry_after = info.metadata.get("retry_after")
+    retry_after, extra = info.metadata.get("retry_after"), info.metadata.get("extra")
     return RemoteError(
         Kind(info.metadata["kind"]),
         info.reason,
         info.metadata["detail"],
         int(retry_after) if retry_after else None,
+        extra=json.loads(extra) if extra else None,
     )

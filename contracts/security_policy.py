@@ -18,31 +18,12 @@ from pydantic_core import PydanticCustomError
 
 from chassis.errors import UnprocessableRequest
 from chassis.models import field_error
+from contracts.actions import Action
 
 SETTING = "adaptive_security"
 """The member of a client's settings."""
 
-ACTIONS = (
-    "organization.update",
-    "organization.delete",
-    "organization.member.role_change",
-    "organization.member.remove",
-    "organization.token",
-    "client.key.rotate",
-    "service_account.key.rotate",
-    "scim.token.rotate",
-    "audit.export",
-    "billing.change",
-    "data.export",
-    "account.delete",
-    "account.email_change",
-    "mfa.setup",
-    "mfa.disable",
-    "passkey.remove",
-    "recovery_codes.rotate",
-    "user.impersonate",
-    "session.revoke_all",
-)
+ACTIONS = tuple(map(str, Action))
 """The protected actions that a policy may name."""
 
 _MAX_LIST = 1000

@@ -17,8 +17,8 @@ CALLS: dict[str, frozenset[str]] = {
     "gateway": frozenset(SERVICES),
     "identity": frozenset({"token", "orgs"}),
     "token": frozenset({"identity", "orgs"}),
-    "orgs": frozenset({"token"}),
-    "audit": frozenset({"orgs"}),
+    "orgs": frozenset({"identity", "token"}),
+    "audit": frozenset({"identity", "orgs"}),
 }
 """Caller → callees."""
 
@@ -29,6 +29,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "audit"}),
     "internal.orgs.v1.SettingsService": frozenset({"identity"}),
     "internal.identity.v1.UserService": frozenset({"token"}),
+    "internal.identity.v1.StepUpService": frozenset({"token", "orgs", "audit"}),
     "internal.token.v1.SessionService": frozenset({"identity"}),
     "internal.token.v1.VerificationService": frozenset({"gateway", "identity"}),
     "internal.token.v1.SecretService": frozenset({"orgs"}),

@@ -40,7 +40,7 @@ class Servicer(clients_pb2_grpc.ClientServiceServicer):
     async def GetClient(self, request: Any, context: Any) -> clients_pb2.Client:  # noqa: N802
         match request.client_id:
             case "taken":
-                raise Conflict("It is taken.", retry_after=7)
+                raise Conflict("It is taken.", retry_after=7, extra={"by": ["a", "b"], "since": 3})
             case "crash":
                 raise RuntimeError("a secret detail")
             case "caller":
@@ -169,11 +169,12 @@ async def test_error_when_raised_by_the_callee_then_arrives_whole(port: int) -> 
     with pytest.raises(AppError) as refusal:
         await ask(port, "taken")
     error = refusal.value
-    assert (error.kind, error.code, error.detail, error.retry_after) == (
+    assert (error.kind, error.code, error.detail, error.retry_after, error.extra) == (
         Kind.CONFLICT,
         "conflict",
         "It is taken.",
         7,
+        {"by": ["a", "b"], "since": 3},
     )
 
 

@@ -15,6 +15,10 @@ class AuditSettings(ServiceSettings):
 
     service: ClassVar[str] = "audit"
 
+    identity_grpc: str = Field(
+        "localhost:9090", description="gRPC address of `identity`, comma separated for several."
+    )
+
     audit_batch_size: int = Field(
         1000, ge=1, le=5000, description="Events stored in one transaction at most (AUDIT_BATCH_SIZE)."
     )

@@ -15,6 +15,9 @@ class OrgsSettings(ServiceSettings):
 
     service: ClassVar[str] = "orgs"
 
+    identity_grpc: str = Field(
+        "localhost:9090", description="gRPC address of `identity`, comma separated for several."
+    )
     token_grpc: str = Field(
         "localhost:9090", description="gRPC address of `token`, comma separated for several."
     )

@@ -23,6 +23,9 @@ class TokenSettings(CookieSettings, ServiceSettings):
 
     service: ClassVar[str] = "token"
 
+    identity_grpc: str = Field(
+        "localhost:9090", description="gRPC address of `identity`, comma separated for several."
+    )
     orgs_grpc: str = Field(
         "localhost:9090", description="gRPC address of `orgs`, comma separated for several."
     )
