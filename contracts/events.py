@@ -207,12 +207,12 @@ class DeviceRemoved(DeviceEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginFailed(UserEvent):
-    """A login failed; `target_id` is set when the account exists."""
+    """A login failed; `target_id` is set when the account exists, `email_hash` when an address is known."""
 
     type: ClassVar[str] = "login_failed"
     method: str
     reason: str
-    email_hash: str
+    email_hash: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +293,51 @@ class PasswordRehashed(UserEvent):
 
     type: ClassVar[str] = "password_rehashed"
     scheme: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyRegistered(UserEvent):
+    """A user added a passkey."""
+
+    type: ClassVar[str] = "passkey_registered"
+    passkey_id: str
+    aaguid: str
+    attestation_format: str
+    user_verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyRegistrationRefused(UserEvent):
+    """A new passkey was refused; `reason` is the error code."""
+
+    type: ClassVar[str] = "passkey_registration_refused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyRenamed(UserEvent):
+    """A user named a passkey."""
+
+    type: ClassVar[str] = "passkey_renamed"
+    passkey_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyRemoved(UserEvent):
+    """A user removed a passkey."""
+
+    type: ClassVar[str] = "passkey_removed"
+    passkey_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyCloneSuspected(UserEvent):
+    """A passkey's counter did not grow: a copy of its key may be in use. The login was refused."""
+
+    type: ClassVar[str] = "passkey_clone_suspected"
+    passkey_id: str
+    stored_count: int
+    shown_count: int
 
 
 # token

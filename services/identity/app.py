@@ -8,9 +8,11 @@ from pathlib import Path
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
+from chassis.http import Router
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.clients import ClientDirectory
+from contracts.relying_party import RelyingPartyDefaults
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.auth_rpc.rpc import auth_rpc
@@ -22,7 +24,14 @@ from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
+from services.identity.logins.models import FactorSource
 from services.identity.logins.service import LoginGate
+from services.identity.passkeys.decoys import Decoys
+from services.identity.passkeys.logins import PasskeyLogins
+from services.identity.passkeys.parties import RelyingParties
+from services.identity.passkeys.registrations import PasskeyRegistrations
+from services.identity.passkeys.routes import routes as passkey_routes
+from services.identity.passkeys.service import PasskeyFactors, PasskeyService
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.inventory import SchemeInventory
 from services.identity.passwords.policy import PasswordPolicy, PolicyRules
@@ -83,6 +92,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     )
     totp_factor = TotpFactor(service.sealer, clock)
     recovery_factor = RecoveryCodeFactor(CodeHasher(service.sealer.derive_all("recovery-code")), clock)
+    sources: list[FactorSource] = [totp_factor, recovery_factor, PasskeyFactors()]
     gate = LoginGate(
         db,
         outbox,
@@ -90,7 +100,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         clients=clients,
         sessions=sessions,
         one_time=service.one_time,
-        factors=[totp_factor, recovery_factor],
+        factors=sources,
         devices=devices,
         risk=risk,
     )
@@ -111,6 +121,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     factors = SecondFactors(
         db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts
     )
+    proofs = FreshProof(clock, gate, passwords, factors)
     totp = TotpService(
         db,
         outbox,
@@ -119,7 +130,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         totp=totp_factor,
         recovery_codes=recovery_factor,
         factors=factors,
-        proofs=FreshProof(clock, gate, passwords, factors),
+        proofs=proofs,
         gate=gate,
         duties=duties,
     )
@@ -127,6 +138,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, factors)
     inventory = SchemeInventory(db, service.bus, hasher)
     imports = ImportService(db, outbox, clock, clients=clients, policy=hasher.policy, inventory=inventory)
+    cookie = RefreshCookie.of(settings)
     cursors = Cursors(service.sealer)
     support = SupportService(
         db,
@@ -137,10 +149,9 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         factor_lockouts=factor_lockouts,
         sessions=sessions,
         duties=duties,
-        factors=[totp_factor, recovery_factor],
+        factors=sources,
         cursors=cursors,
     )
-    cookie = RefreshCookie.of(settings)
     return service.app(
         routes=[
             password_routes(passwords, cookie),
@@ -151,6 +162,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             device_routes(devices),
             security_policy_routes(SecurityPolicyService(clients, orgs)),
             import_routes(imports),
+            _passkeys(service, settings, clients, gate, emails, proofs),
         ],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
         callers=RPC_CALLERS,
@@ -202,6 +214,41 @@ def _factor_lockout_rules(settings: IdentitySettings) -> LockoutRules:
         window=settings.mfa_lockout_window,
         shortest=settings.mfa_lockout_shortest,
         longest=settings.mfa_lockout_longest,
+    )
+
+
+def _passkeys(
+    service: Service,
+    settings: IdentitySettings,
+    clients: ClientDirectory,
+    gate: LoginGate,
+    emails: EmailHasher,
+    proofs: FreshProof,
+) -> Router:
+    """Build the slice of passkeys."""
+    db, outbox, clock, one_time = service.db, service.outbox, service.clock, service.one_time
+    parties = RelyingParties(clients, _relying_party(settings))
+    registrations = PasskeyRegistrations(
+        db, outbox, clock, parties=parties, one_time=one_time, gate=gate, proofs=proofs
+    )
+    logins = PasskeyLogins(
+        db,
+        outbox,
+        clock,
+        parties=parties,
+        one_time=one_time,
+        gate=gate,
+        emails=emails,
+        decoys=Decoys(service.sealer.derive("passkey-decoys")),
+    )
+    return passkey_routes(
+        registrations, logins, PasskeyService(db, outbox, clients, proofs), RefreshCookie.of(settings)
+    )
+
+
+def _relying_party(settings: IdentitySettings) -> RelyingPartyDefaults:
+    return RelyingPartyDefaults(
+        settings.webauthn_rp_id, tuple(settings.webauthn_rp_origin), settings.webauthn_display_name
     )
 
 

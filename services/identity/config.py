@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, FilePath, SecretStr, model_validator
 
 from chassis.settings import CommaList, Duration, ServiceSettings
+from contracts.relying_party import check_origin, check_rp_id, fits
 from contracts.session import CookieSettings
 
 
@@ -94,6 +95,24 @@ class IdentitySettings(ServiceSettings, CookieSettings):
     mfa_lockout_longest: Duration = Field(
         timedelta(hours=12), description="No lock of second factors is longer."
     )
+
+    webauthn_rp_id: str = Field(
+        "localhost", description="Domain that passkeys are made for, unless the client names its own."
+    )
+    webauthn_rp_origin: CommaList = Field(
+        ["http://localhost:8080"],
+        description="Origins that passkeys may be used from, comma separated; at the RP id or under it.",
+    )
+    webauthn_display_name: str = Field(
+        "Auth Service", min_length=1, max_length=64, description="What authenticators call the relying party."
+    )
+
+    @model_validator(mode="after")
+    def _check_relying_party(self) -> Self:
+        check_rp_id(self.webauthn_rp_id)
+        if not all(fits(self.webauthn_rp_id, check_origin(origin)) for origin in self.webauthn_rp_origin):
+            raise ValueError("WEBAUTHN_RP_ID must be the domain of each WEBAUTHN_RP_ORIGIN, or one above it")
+        return self
 
     @model_validator(mode="after")
     def _check_lockout(self) -> Self:

@@ -235,3 +235,73 @@ class SessionsNotEnded(Unavailable):
 
     code = "sessions_not_ended"
     detail = "The password was changed. The other sessions could not be ended yet; they will be, shortly."
+
+
+class PasskeyNotFound(NotFound):
+    """The user has no passkey with this id."""
+
+    code = "passkey_not_found"
+    detail = "There is no such passkey."
+
+
+class InvalidPasskeyRegistration(InvalidRequest):
+    """What should register a passkey is not what any authenticator makes."""
+
+    code = "invalid_passkey_registration"
+    detail = "The passkey's answer is malformed."
+
+
+class PasskeySessionUnknown(InvalidRequest):
+    """No registration of the user in this session waits for the answer: too old, or answered before."""
+
+    code = "passkey_session_unknown"
+    detail = "This registration is not waiting for an answer any more. Begin again."
+
+
+class PasskeyRefused(Forbidden):
+    """A check of a registration failed; the detail says which."""
+
+    code = "passkey_refused"
+    detail = "The passkey is not accepted."
+
+
+class PasskeyKnown(Conflict):
+    """The passkey is registered already; whose it is is not said."""
+
+    code = "passkey_known"
+    detail = "This passkey is registered already."
+
+
+class TooManyPasskeys(Conflict):
+    """The user has as many passkeys as one may."""
+
+    code = "too_many_passkeys"
+    detail = "Remove a passkey to register another one."
+
+
+class InvalidPasskeyAnswer(InvalidRequest):
+    """What should log in by passkey is not what any authenticator makes."""
+
+    code = "invalid_passkey_answer"
+    detail = "The passkey's answer is malformed."
+
+
+class InvalidPasskeySession(Unauthenticated):
+    """No login by passkey waits for the answer: unknown, another client's, too old, or answered before."""
+
+    code = "invalid_passkey_session"
+    detail = "This login is not waiting for a passkey any more. Begin again."
+
+
+class InvalidPasskey(Unauthenticated):
+    """The passkey, its answer or its user is not good; which of them is never said."""
+
+    code = "invalid_passkey"
+    detail = "The passkey was not accepted."
+
+
+class PasskeysMisconfigured(Unavailable):
+    """The client's `webauthn_*` settings contradict each other."""
+
+    code = "passkeys_misconfigured"
+    detail = "Passkeys are not set up for this application."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import httpx
 import pytest
@@ -63,11 +64,29 @@ async def world(stack: Stack) -> World:
     ids = {
         "client_id": a.tenant.id,
         "key_id": publishable["id"],
+        "passkey_id": await passkey_of(stack, a),
         "session_id": a.session_id,
         "device_id": devices.json()["items"][0]["id"],
         "user_id": a.user_id,
     }
     return World(stack, a, b, ids)
+
+
+async def passkey_of(stack: Stack, user: Login) -> str:
+    """Give a user a passkey, and return its id."""
+    rows = await stack.sql(
+        "identity",
+        """
+        INSERT INTO passkeys (id, client_id, user_id, credential_id, public_key, sign_count, name, aaguid,
+            transports, attestation_format, backup_eligible, backed_up, created_at)
+        VALUES (gen_random_uuid(), $1, $2, uuid_send(gen_random_uuid()), '', 0, 'key', gen_random_uuid(),
+            '{}', 'none', false, false, now())
+        RETURNING id
+        """,
+        UUID(user.tenant.id),
+        UUID(user.user_id),
+    )
+    return str(rows[0]["id"])
 
 
 def assert_nothing_shown(world: World, answer: httpx.Response) -> None:

@@ -22,6 +22,9 @@ from tests.harness import System, Tenant
         {"lockout_threshold": 60},
         {"lockout_longest": "10s"},
         {"lockout_shortest": "0s"},
+        {"webauthn_rp_id": "https://example.com"},
+        {"webauthn_rp_id": "example.com"},
+        {"webauthn_rp_origin": "http://example.com"},
     ],
 )
 def test_a_setting_out_of_bounds_is_refused(system: System, wrong: dict[str, Any]) -> None:

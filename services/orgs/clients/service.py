@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from chassis.bus import Bus
@@ -16,10 +17,12 @@ from chassis.database import Database, Tx
 from chassis.errors import FieldError, UnprocessableRequest
 from chassis.ids import new_id
 from chassis.merge_patch import merge_patched
+from chassis.models import field_error
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
-from contracts import events
+from contracts import events, relying_party
 from contracts.clients import INVALIDATE, ClientNotFound, TokenMode
+from contracts.relying_party import RelyingPartySettings
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.models import NewApiKey, draw_key
 from services.orgs.clients import store
@@ -232,10 +235,23 @@ def _is_downgrade(present: TokenMode, wanted: TokenMode) -> bool:
 def _merged(stored: Document, changes: Document) -> Document:
     check_settings(changes)
     try:
-        return merge(stored, changes)
+        merged = merge(stored, changes)
     except PydanticCustomError as error:
         fault = FieldError(field="settings", code=error.type, detail=error.message())
         raise UnprocessableRequest(errors=(fault,)) from None
+    if any(name.startswith(relying_party.PREFIX) for name in changes):
+        _check_relying_party(merged)
+    return merged
+
+
+def _check_relying_party(settings: Document) -> None:
+    """Refuse passkey settings that no ceremony could succeed with."""
+    try:
+        RelyingPartySettings.of(settings)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        faults = tuple(field_error(fault, ("settings", *fault["loc"])) for fault in found)
+        raise UnprocessableRequest(errors=faults) from None
 
 
 def _bounded(changes: dict[str, Any]) -> dict[str, Any]:
