@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
+
+import cbor2
 
 from chassis.context import CallerContext
 from services.identity.tests.conftest import Person
@@ -90,3 +93,23 @@ async def log_in_by(
     assert begun.status == 200, begun.body
     shown = device.get(begun.json["options"], origin=origin, forged=forged)
     return await finish_login(system, tenant, begun.json["session_id"], shown)
+
+
+async def plant(person: Person, device: Device) -> None:
+    """Give a user the passkey of a device without a ceremony: as a user has one from before a rule."""
+    device.user_handle = UUID(person.id).bytes
+    await person.system.sql(
+        "identity",
+        """
+        INSERT INTO passkeys (id, client_id, user_id, credential_id, public_key, sign_count, name, aaguid,
+            transports, attestation_format, backup_eligible, backed_up, user_verified, created_at)
+        VALUES (gen_random_uuid(), $1, $2, $3, $4, 0, 'planted', gen_random_uuid(), '{}', 'none', $5, $5, $6,
+            now())
+        """,
+        person.tenant.id,
+        UUID(person.id),
+        device.credential_id,
+        cbor2.dumps(device.cose_key()),
+        device.synced,
+        device.verifies_user,
+    )

@@ -20,6 +20,8 @@ from chassis.errors import AppError
 from contracts.gen.auth.v1 import auth_pb2
 from contracts.topology import RPC_CALLERS
 from services.identity.tests.conftest import PASSWORD, Person, address, log_in, sign_up
+from services.identity.tests.pages import ORIGIN as PAGE
+from services.identity.tests.pages import log_in_by, plant
 from services.identity.tests.second_factors import (
     MFA_REQUIRED,
     App,
@@ -32,6 +34,7 @@ from services.identity.tests.second_factors import (
 )
 from services.identity.tests.test_rpc import auth, gateway
 from tests.harness import Answer, System, Tenant
+from tests.webauthn_device import Device
 
 __all__ = ["auth", "clock_of_apps", "gateway"]
 pytestmark = pytest.mark.usefixtures("clock_of_apps")
@@ -136,6 +139,20 @@ async def by_enabling_nothing(subject: Subject) -> str:
     return outcome(await call_as(subject.person, "totp/enable", body, is_enrolling=not subject.app))
 
 
+async def by_a_passkey_that_verifies_nobody(subject: Subject) -> str:
+    key = Device(verifies_user=False)
+    await plant(subject.person, key)
+    return outcome(await log_in_by(subject.system, subject.tenant, key))
+
+
+async def by_a_passkey_nobody_asked_for(subject: Subject) -> str:
+    options = {"challenge": "A" * 43, "rp": {"id": "localhost"}, "user": {"id": ""}}
+    body = {"credential": Device().create(options, origin=PAGE)}
+    return outcome(
+        await call_as(subject.person, "passkey/register/finish", body, is_enrolling=not subject.app)
+    )
+
+
 async def by_a_token_that_is_none_of_a_session(subject: Subject) -> str:
     return outcome(await subject.call("refresh", {"refresh_token": await subject.mfa_token()}, "token"))
 
@@ -178,6 +195,12 @@ WAYS = {
         (by_a_wrong_recovery_code,), "invalid_mfa_code", "validation_failed"
     ),
     "POST /api/auth/totp/enable": Way((by_enabling_nothing,), "no_pending_setup", "no_pending_setup"),
+    "POST /api/auth/passkey/login/finish": Way(
+        (by_a_passkey_that_verifies_nobody,), "challenged", "enrollment"
+    ),
+    "POST /api/auth/passkey/register/finish": Way(
+        (by_a_passkey_nobody_asked_for,), "passkey_session_unknown", "passkey_session_unknown"
+    ),
     "POST /api/auth/refresh": Way(
         (by_a_token_that_is_none_of_a_session,), "invalid_refresh_token", "validation_failed"
     ),
@@ -281,6 +304,7 @@ async def test_ways_in_open_a_session_where_nothing_asks_for_more(subjects: list
         by_signing_up,
         by_password_over_grpc,
         by_signing_up_over_grpc,
+        by_a_passkey_that_verifies_nobody,
     ):
         assert await drive(plain) == "opened", drive.__name__
     body = {"mfa_token": await protected.mfa_token(), "code": protected.app.code()}
