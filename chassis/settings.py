@@ -51,6 +51,10 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 CommaList = Annotated[list[str], BeforeValidator(split_commas)]
 
 
+class ForeignSecret(SecretStr):
+    """A secret that somebody else made, such as a mail provider: its form is not ours to judge."""
+
+
 class Environment(StrEnum):
     """Where the process runs; production refuses what is only safe on a laptop."""
 
@@ -153,7 +157,8 @@ class Settings(BaseSettings):
         if self.environment is Environment.PRODUCTION:
             for name in type(self).model_fields:
                 value = getattr(self, name)
-                if isinstance(value, SecretStr) and _is_guessable(value.get_secret_value()):
+                is_ours = isinstance(value, SecretStr) and not isinstance(value, ForeignSecret)
+                if is_ours and _is_guessable(value.get_secret_value()):
                     raise ValueError(
                         f"{name.upper()} is a default, an example or too short for production: "
                         f"give at least {_MIN_SECRET_LENGTH} random characters (`openssl rand -base64 32`)"

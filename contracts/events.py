@@ -175,6 +175,68 @@ class LoginSprayDetected(DomainEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmailVerified(UserEvent):
+    """A user showed that it reads its mail; `was_taken_back`: all credentials of before are void."""
+
+    type: ClassVar[str] = "email_verified"
+    was_taken_back: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordResetRequested(DomainEvent):
+    """Somebody asked for a mail to reset the password of an address, which need not have an account."""
+
+    type: ClassVar[str] = "password_reset_requested"
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MagicLinkRequested(DomainEvent):
+    """Somebody asked for a mail to log in by, for an address that need not have an account."""
+
+    type: ClassVar[str] = "magic_link_requested"
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordReset(UserEvent):
+    """A user chose a new password by a mailed link; sessions, waiting logins and other links are void."""
+
+    type: ClassVar[str] = "password_reset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailEvent(DomainEvent):
+    """Something that happened to a mail; `template` is what it is about."""
+
+    target_type: ClassVar[str | None] = "mail"
+    template: str
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailQueued(MailEvent):
+    """A user is to get a mail."""
+
+    type: ClassVar[str] = "mail_queued"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailSent(MailEvent):
+    """A mail was handed over to be delivered."""
+
+    type: ClassVar[str] = "mail_sent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailFailed(MailEvent):
+    """A mail was given up, after all tries or because it was refused for good."""
+
+    type: ClassVar[str] = "mail_failed"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEvent(DomainEvent):
     """Something that happened to a remembered device."""
 

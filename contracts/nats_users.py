@@ -13,7 +13,7 @@ from contracts.topology import GATEWAY, RELAYS, SERVICES
 
 CONSUMERS: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
-    "identity": ("identity-token-reuse",),
+    "identity": ("identity-token-reuse", "identity-mail"),
     "token": ("token-new-clients", "token-suspended-clients"),
 }
 """Service → the durable consumers it may create, read and acknowledge; no other service's."""

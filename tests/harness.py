@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -40,6 +42,7 @@ from contracts.topology import CALLS, SERVICES, pairs_of
 from local.servers import Servers
 
 EVENT_SECONDS = 10.0
+MAIL_SECONDS = 10.0
 BASE_URL = "http://localhost:8080"
 ORIGIN = "https://app.example.com"
 
@@ -82,6 +85,30 @@ class Answer:
     def code(self) -> str:
         """The error code of a problem document."""
         return str(self.json["code"])
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail that reached the inbox of development."""
+
+    kind: str
+    recipient: str
+    sender: str
+    subject: str
+    text: str
+    html: str
+
+    @property
+    def link(self) -> str:
+        """The one link of its text."""
+        (link,) = re.findall(r"https?://\S+", self.text)
+        return str(link)
+
+    @property
+    def token(self) -> str:
+        """The token in the link, in the query or behind the `#`."""
+        parts = urlsplit(self.link)
+        return parse_qs(parts.query or parts.fragment)["token"][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +307,27 @@ class System:
                 raise AssertionError(f"no event {event_type} {data}; seen: {seen}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), left)
+
+    async def mails(self, email: str, kind: str | None = None, *, count: int = 1) -> list[Mail]:
+        """Wait until `count` mails to an address, of a kind perhaps, are in the inbox; the oldest first.
+
+        With `count=0` whatever is there now is returned.
+        """
+        deadline = asyncio.get_running_loop().time() + MAIL_SECONDS
+        while True:
+            rows = await self.sql(
+                "identity",
+                """
+                SELECT kind, recipient, sender, subject, text, html FROM local_inbox
+                WHERE recipient = $1 AND ($2::text IS NULL OR kind = $2) ORDER BY created_at, id
+                """,
+                email,
+                kind,
+            )
+            if len(rows) >= count:
+                return [Mail(**row) for row in rows]
+            assert asyncio.get_running_loop().time() < deadline, f"{len(rows)} mails {kind} to {email}"
+            await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
     async def channel(self, callee: str, *, caller: str, port: int | None = None) -> AsyncIterator[Channel]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import structlog
+
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
+from chassis.database import Tx
 from chassis.http import Router
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
@@ -19,6 +22,8 @@ from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.config import IdentitySettings
 from services.identity.devices.routes import routes as device_routes
 from services.identity.devices.service import DeviceService
+from services.identity.email_tokens.mailbox import MailboxProofs
+from services.identity.email_tokens.service import EmailTokens
 from services.identity.imports.routes import routes as import_routes
 from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
@@ -26,18 +31,27 @@ from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.logins.models import FactorSource
 from services.identity.logins.service import LoginGate
+from services.identity.mail.delivery import Delivery
+from services.identity.mail.routes import routes as mail_routes
+from services.identity.mail.senders import InboxSender, ResendSender, Sender, SmtpSender
+from services.identity.mail.service import Mailer
+from services.identity.mail.words import Words
+from services.identity.mail_requests.service import MailRequests
+from services.identity.passkeys import store as passkey_store
 from services.identity.passkeys.decoys import Decoys
 from services.identity.passkeys.logins import PasskeyLogins
 from services.identity.passkeys.parties import RelyingParties
 from services.identity.passkeys.registrations import PasskeyRegistrations
 from services.identity.passkeys.routes import routes as passkey_routes
 from services.identity.passkeys.service import PasskeyFactors, PasskeyService
+from services.identity.passwords import store as password_store
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.inventory import SchemeInventory
 from services.identity.passwords.policy import PasswordPolicy, PolicyRules
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
 from services.identity.passwords.service import PasswordService
+from services.identity.recovery_codes import store as recovery_code_store
 from services.identity.recovery_codes.codes import CodeHasher
 from services.identity.recovery_codes.factor import RecoveryCodeFactor
 from services.identity.recovery_codes.routes import routes as recovery_code_routes
@@ -55,13 +69,39 @@ from services.identity.sessions.duties import SessionDuties
 from services.identity.support.routes import routes as support_routes
 from services.identity.support.service import SupportService
 from services.identity.tables import Base
+from services.identity.totp import store as totp_store
 from services.identity.totp.factor import TotpFactor
 from services.identity.totp.routes import routes as totp_routes
 from services.identity.totp.service import TotpService
 from services.identity.users.email import DomainBlocklist, EmailHasher
+from services.identity.users.models import User
 from services.identity.users.routes import routes as profile_routes
 from services.identity.users.rpc import users_rpc
 from services.identity.users.service import ProfileService
+from services.identity.verification.routes import routes as verification_routes
+from services.identity.verification.service import VerificationService
+
+log = structlog.get_logger()
+
+
+async def _delete_password(tx: Tx, user: User) -> None:
+    await password_store.delete(tx, user.id)
+
+
+async def _delete_passkeys(tx: Tx, user: User) -> None:
+    await passkey_store.delete_all(tx, user.id)
+
+
+async def _delete_totp(tx: Tx, user: User) -> None:
+    await totp_store.delete(tx, user.id)
+
+
+async def _delete_recovery_codes(tx: Tx, user: User) -> None:
+    await recovery_code_store.delete(tx, user.id)
+
+
+_void_unproven = (_delete_password, _delete_passkeys, _delete_totp, _delete_recovery_codes)
+"""What goes when an account is taken back by the owner of its mailbox; every kind of credential is here."""
 
 
 def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
@@ -74,6 +114,16 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     duties = SessionDuties(db, sessions, clock)
     emails = EmailHasher(service.sealer.derive("email-hash"))
     lockouts = LockoutService(db, outbox, clock, _lockout_rules(settings), emails)
+    mailer = Mailer(outbox, clock, service.sealer, emails, is_on=settings.mail_way != "none")
+    delivery = Delivery(
+        db,
+        outbox,
+        clock,
+        sealer=service.sealer,
+        clients=clients,
+        words=Words(settings.email_from),
+        sender=_mail_sender(settings, service),
+    )
     hasher = PasswordHasher(
         HashPolicy(settings.password_hash, settings.bcrypt_cost),
         workers=settings.hash_workers or max(1, (os.cpu_count() or 1) // settings.web_concurrency),
@@ -104,6 +154,18 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         devices=devices,
         risk=risk,
     )
+    tokens = EmailTokens(db, clock)
+    mailbox = MailboxProofs(outbox, clock, duties, _void_unproven)
+    verification = VerificationService(
+        db,
+        clock,
+        tokens=tokens,
+        mailer=mailer,
+        proofs=mailbox,
+        duties=duties,
+        base_url=settings.base_url,
+    )
+    mail_requests = MailRequests(db, outbox, clock, service.sealer)
     passwords = PasswordService(
         db,
         outbox,
@@ -115,6 +177,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         blocklist=DomainBlocklist(settings.blocked_email_domains),
         gate=gate,
         duties=duties,
+        verification=verification,
     )
     profiles = ProfileService(db, outbox, clock, duties)
     factor_lockouts = FactorLockouts(outbox, clock, _factor_lockout_rules(settings), emails)
@@ -160,6 +223,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             recovery_code_routes(recovery_codes, second_leg, cookie),
             support_routes(support, cursors),
             device_routes(devices),
+            verification_routes(verification),
+            mail_routes(db, is_local=settings.mail_way == "local"),
             security_policy_routes(SecurityPolicyService(clients, orgs)),
             import_routes(imports),
             _passkeys(service, settings, clients, gate, emails, proofs),
@@ -173,8 +238,13 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             "risk purge": risk.purge,
             "refresh token reuses": _reuse_consumer(service, risk).run,
             "password schemes": inventory.run,
+            "mail": _mail_consumer(service, delivery).run,
+            "mail sweep": delivery.sweep,
+            "mail purge": delivery.purge,
+            "mail requests": mail_requests.run,
+            "email token purge": tokens.purge,
         },
-        resources=[hasher, provider],
+        resources=[hasher, provider, delivery],
     )
 
 
@@ -194,6 +264,28 @@ def _reuse_consumer(service: Service, risk: RiskService) -> Consumer:
         risk.mark_reuses,
         name="identity-token-reuse",
         subject="events.token.refresh_token_reuse_detected",
+    )
+
+
+def _mail_sender(settings: IdentitySettings, service: Service) -> Sender:
+    match settings.mail_way:
+        case "resend" if settings.resend_api_key:
+            return ResendSender(settings.resend_api_key.get_secret_value(), settings.resend_api_url)
+        case "smtp" if settings.smtp_url:
+            return SmtpSender(settings.smtp_url.get_secret_value())
+        case "none":
+            log.warning("no way to send mail is configured: what needs it answers 503")
+    return InboxSender(service.db, service.clock)
+
+
+def _mail_consumer(service: Service, delivery: Delivery) -> Consumer:
+    return Consumer(
+        service.bus,
+        service.db,
+        delivery.on_queued,
+        name="identity-mail",
+        subject="events.identity.mail_queued",
+        max_batch=20,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from email.utils import parseaddr
 from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
-from chassis.settings import CommaList, Duration, ServiceSettings
+from chassis.settings import CommaList, Duration, Environment, ForeignSecret, ServiceSettings
 from contracts.relying_party import check_origin, check_rp_id, fits
 from contracts.session import CookieSettings
 
@@ -113,6 +116,51 @@ class IdentitySettings(ServiceSettings, CookieSettings):
         if not all(fits(self.webauthn_rp_id, check_origin(origin)) for origin in self.webauthn_rp_origin):
             raise ValueError("WEBAUTHN_RP_ID must be the domain of each WEBAUTHN_RP_ORIGIN, or one above it")
         return self
+
+    email_provider: Literal["auto", "resend", "smtp", "local"] = Field(
+        "auto",
+        description="How mail is sent. `auto`: Resend with a key, else SMTP with a URL, else in development "
+        "the local inbox at `/dev/mail`, and in production not at all.",
+    )
+    resend_api_key: ForeignSecret | None = Field(None, description="Key of Resend.")
+    resend_api_url: str = Field(
+        "https://api.resend.com", pattern=r"^https?://", description="Where Resend is reached."
+    )
+    smtp_url: ForeignSecret | None = Field(
+        None, description="Mail server: `smtp://user:password@host:587` (STARTTLS) or `smtps://…:465` (TLS)."
+    )
+    email_from: str = Field(
+        "Auth Service <noreply@example.com>",
+        description="Sender of mail; the name gives way to the client's brand.",
+    )
+
+    @model_validator(mode="after")
+    def _check_mail(self) -> Self:
+        if self.email_provider == "resend" and self.resend_api_key is None:
+            raise ValueError("EMAIL_PROVIDER is resend: give RESEND_API_KEY")
+        if self.email_provider == "smtp" and self.smtp_url is None:
+            raise ValueError("EMAIL_PROVIDER is smtp: give SMTP_URL")
+        if self.email_provider == "local" and self.environment is Environment.PRODUCTION:
+            raise ValueError("EMAIL_PROVIDER is local: the inbox would show every link to everybody")
+        if self.smtp_url is not None:
+            url = urlsplit(self.smtp_url.get_secret_value())
+            if url.scheme not in ("smtp", "smtps") or not url.hostname:
+                raise ValueError("SMTP_URL must be smtp://… or smtps://… with a host")
+        address = parseaddr(self.email_from)[1]
+        if not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", address):
+            raise ValueError("EMAIL_FROM must be an address, or a name and an <address>")
+        return self
+
+    @property
+    def mail_way(self) -> Literal["resend", "smtp", "local", "none"]:
+        """How mail is sent, with `auto` resolved."""
+        if self.email_provider != "auto":
+            return self.email_provider
+        if self.resend_api_key is not None:
+            return "resend"
+        if self.smtp_url is not None:
+            return "smtp"
+        return "local" if self.environment is Environment.DEVELOPMENT else "none"
 
     @model_validator(mode="after")
     def _check_lockout(self) -> Self:

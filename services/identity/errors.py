@@ -114,6 +114,27 @@ class NoPendingSetup(Conflict):
     detail = "There is no set-up to complete. Begin again."
 
 
+class InvalidLink(InvalidRequest):
+    """The token of a mailed link opens nothing: unknown, used, replaced, too old, or of another state."""
+
+    code = "invalid_link"
+    detail = "This link is not valid any more. Ask for a new one."
+
+
+class RedirectNotAllowed(UnprocessableRequest):
+    """The page to return to is not at an origin that the client allows."""
+
+    code = "redirect_not_allowed"
+    detail = "The redirect URL is not at an allowed origin of this client."
+
+
+class EmailAlreadyVerified(Conflict):
+    """The user's address is verified already."""
+
+    code = "email_already_verified"
+    detail = "The email address is verified already."
+
+
 class AccountLocked(RateLimited):
     """Too many wrong passwords or codes, whether or not there is an account."""
 

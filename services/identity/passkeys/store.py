@@ -192,3 +192,8 @@ def _read(row: asyncpg.Record) -> Passkey:
         last_used_at=row["last_used_at"],
         clone_suspected_at=row["clone_suspected_at"],
     )
+
+
+async def delete_all(tx: Tx, user_id: UUID) -> None:
+    """Remove every passkey of a user."""
+    await tx.execute("DELETE FROM passkeys WHERE user_id = $1 AND client_id = current_client()", user_id)

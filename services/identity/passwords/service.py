@@ -44,6 +44,7 @@ from services.identity.users import store as users
 from services.identity.users.email import DomainBlocklist, Email, EmailHasher
 from services.identity.users.fields import metadata_json
 from services.identity.users.models import NewUser, User, UserId
+from services.identity.verification.service import VerificationService
 
 log = structlog.get_logger()
 
@@ -78,6 +79,7 @@ class PasswordService:
         blocklist: DomainBlocklist,
         gate: LoginGate,
         duties: SessionDuties,
+        verification: VerificationService,
     ) -> None:
         """Take the parts, all built in `app.py`."""
         self._db = db
@@ -90,6 +92,7 @@ class PasswordService:
         self._blocklist = blocklist
         self._gate = gate
         self._duties = duties
+        self._verification = verification
 
     async def sign_up(self, caller: CallerContext, signup: Signup, browser: Browser) -> Outcome:
         """Create a user and open its first session.
@@ -242,6 +245,7 @@ class PasswordService:
             await store.insert(tx, user.id, password_hash, now)
             created = events.UserCreated(target_id=user.id, method=_METHOD)
             await self._outbox.emit(tx, created, caller, actor=_actor(user))
+            await self._verification.send(tx, caller, user)
         return user
 
     async def _admit(

@@ -97,6 +97,28 @@ async def change(tx: Tx, user_id: UUID, epoch: int, new: str, now: datetime) -> 
     return bool(changed)
 
 
+async def delete(tx: Tx, user_id: UUID) -> None:
+    """Remove a user's password, which leaves it the other ways in."""
+    await tx.execute("DELETE FROM passwords WHERE user_id = $1 AND client_id = current_client()", user_id)
+
+
+async def reset(tx: Tx, user_id: UUID, new: str, now: datetime) -> None:
+    """Give a user a password, whether or not it had one, and void what proved it before."""
+    await tx.execute(
+        """
+        WITH proofs AS (
+            UPDATE users SET auth_epoch = auth_epoch + 1 WHERE id = $1 AND client_id = current_client()
+        )
+        INSERT INTO passwords AS p (user_id, client_id, hash, changed_at)
+        VALUES ($1, current_client(), $2, $3)
+        ON CONFLICT (user_id) DO UPDATE SET hash = $2, epoch = p.epoch + 1, changed_at = $3
+        """,
+        user_id,
+        new,
+        now,
+    )
+
+
 def _account(row: asyncpg.Record | None) -> Account | None:
     if row is None:
         return None

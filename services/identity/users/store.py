@@ -103,6 +103,45 @@ async def set_mfa_enabled(tx: Tx, user_id: UUID, now: datetime, *, before: bool,
     return read(row) if row else None
 
 
+async def mark_verified(tx: Tx, user_id: UUID, now: datetime) -> User | None:
+    """Note that an active user's address is its own; None when that was known."""
+    row = await tx.fetchrow(
+        f"""
+        UPDATE users AS u SET email_verified = true, version = version + 1, updated_at = $2
+        WHERE id = $1 AND client_id = current_client() AND status = 'active' AND NOT email_verified
+        RETURNING {COLUMNS}
+        """,  # noqa: S608 - a constant of this module
+        user_id,
+        now,
+    )
+    return read(row) if row else None
+
+
+async def take_back(tx: Tx, user_id: UUID, now: datetime) -> User | None:
+    """Note that an active user's address is its own, and void its former proofs; None when it was known."""
+    row = await tx.fetchrow(
+        f"""
+        UPDATE users AS u
+        SET email_verified = true, mfa_enabled = false, auth_epoch = auth_epoch + 1, version = version + 1,
+            updated_at = $2
+        WHERE id = $1 AND client_id = current_client() AND status = 'active' AND NOT email_verified
+        RETURNING {COLUMNS}
+        """,  # noqa: S608 - a constant of this module
+        user_id,
+        now,
+    )
+    return read(row) if row else None
+
+
+async def find_by_email(tx: Tx, email_normalized: str) -> User | None:
+    """Return a user of the current client by the normal form of its address."""
+    row = await tx.fetchrow(
+        f"SELECT {COLUMNS} FROM users AS u WHERE client_id = current_client() AND email_normalized = $1",  # noqa: S608 - a constant
+        email_normalized,
+    )
+    return read(row) if row else None
+
+
 async def lock(tx: Tx, user_id: UUID) -> User | None:
     """Return a user of the current client, whom nobody else changes until the transaction ends."""
     row = await tx.fetchrow(
