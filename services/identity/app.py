@@ -29,6 +29,7 @@ from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
+from services.identity.lockouts.spray import SprayLimiter
 from services.identity.logins.models import FactorSource
 from services.identity.logins.service import LoginGate
 from services.identity.mail.delivery import Delivery
@@ -176,6 +177,9 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         emails=emails,
         blocklist=DomainBlocklist(settings.blocked_email_domains),
         gate=gate,
+        clients=clients,
+        devices=devices,
+        sprays=SprayLimiter(outbox, clock, _lockout_rules(settings), settings.lockout_spray_threshold),
         duties=duties,
         verification=verification,
     )

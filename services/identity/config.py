@@ -63,6 +63,13 @@ class IdentitySettings(ServiceSettings, CookieSettings):
     lockout_account_threshold: int = Field(
         50, ge=1, le=10_000, description="Wrong passwords for one address from anywhere before it is locked."
     )
+    lockout_spray_threshold: int = Field(
+        100,
+        ge=2,
+        le=100_000,
+        description="Addresses of one client at which passwords from one IP may fail before it is refused "
+        "there; the client's `trusted_ip_cidrs` are exempt.",
+    )
     lockout_window: Duration = Field(
         timedelta(minutes=15), description="Time in which wrong passwords are counted together."
     )

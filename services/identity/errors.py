@@ -142,6 +142,13 @@ class AccountLocked(RateLimited):
     detail = "Too many failed attempts. Try again later."
 
 
+class SourceLocked(RateLimited):
+    """Passwords from this network failed at many addresses of the client, whether or not they exist."""
+
+    code = "source_locked"
+    detail = "Too many failed logins came from this network. Try again later."
+
+
 class EmailTaken(Conflict):
     """The client has a user with this address."""
 

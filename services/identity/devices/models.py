@@ -13,10 +13,9 @@ from services.identity.tables import Base
 
 
 class DeviceRow(Base, table=True):
-    """A browser of a user, known by a token that changes at each login.
+    """A browser of a user, known by a token that names it and changes at each login.
 
-    `previous_hash` is of the token before: whoever presents that has a copy. Trust is bound to the user's
-    `auth_epoch`, so that whatever voids the user's proofs voids it too.
+    Trust is bound to the user's `auth_epoch`, so that whatever voids the user's proofs voids it too.
     """
 
     __tablename__ = "devices"
@@ -25,8 +24,7 @@ class DeviceRow(Base, table=True):
     id: UUID = Field(primary_key=True)
     client_id: UUID = Field()
     user_id: UUID = Field(sa_column=Column(ForeignKey("users.id", ondelete="CASCADE"), nullable=False))
-    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
-    previous_hash: bytes | None = Field(sa_column=Column(LargeBinary))
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     name: str | None = Field(sa_column=Column(Text))
     user_agent: str = Field(sa_column=Column(Text, nullable=False))
     ip: str = Field(sa_column=Column(Text, nullable=False))

@@ -2,14 +2,15 @@
 
 A browser is known by a random token in an HttpOnly cookie, bound to one user of one client. Each login gives
 it another one, so that a copy dies with the owner's next login; and a token that was replaced before ends the
-trust of its device, because somebody has a copy. Trust is also bound to the kind of browser, to the user's
-`auth_epoch` (a changed password, a suspension) and to time.
+trust of the device that it names, because somebody has a copy. Trust is also bound to the kind of browser, to
+the user's `auth_epoch` (a changed password, a suspension) and to time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -29,9 +30,10 @@ from contracts.security_policy import SecurityPolicy
 from services.identity.devices import store
 from services.identity.devices.models import Device, Seen
 from services.identity.errors import DeviceTrustOff, MfaSessionRequired
+from services.identity.users.email import Email
 from services.identity.users.models import User
 
-_MAX_TOKEN_LENGTH = 128
+_TOKEN = re.compile(r"dev_([0-9a-f]{32})_[A-Za-z0-9_-]{43}")
 _MAX_USER_AGENT = 512
 _KEPT_UNTRUSTED = 20
 _LISTED = 100
@@ -59,13 +61,15 @@ class DeviceService:
 
         A token that was replaced before is a copy: it is no device, and its device is not trusted any more.
         """
-        if not device_token or len(device_token) > _MAX_TOKEN_LENGTH:
+        device_id = _device_of(device_token)
+        if device_token is None or device_id is None:
             return None
-        found = await store.find_by_token(tx, user.id, token_hash(device_token), self._clock.now())
+        now = self._clock.now()
+        found = await store.find_by_token(tx, user.id, device_id, token_hash(device_token), now)
         if found is None:
             return None
-        device, is_superseded = found
-        if is_superseded:
+        device, is_present = found
+        if not is_present:
             COPIES.inc()
             if device.trusted_until is not None:
                 await store.trust(tx, device.id, None)
@@ -75,6 +79,14 @@ class DeviceService:
         if device.trusted_until is not None and not await _is_same_browser(device, caller):
             device = replace(device, trusted_until=None)
         return device
+
+    async def id_at(self, tx: Tx, email: Email, device_token: str | None) -> UUID | None:
+        """Return the id of the device that a login shows, before anything else is known of who logs in."""
+        device_id = _device_of(device_token)
+        if device_token is None or device_id is None:
+            return None
+        is_known = await store.is_at(tx, email.normalized, device_id, token_hash(device_token))
+        return device_id if is_known else None
 
     async def remember(
         self,
@@ -90,7 +102,7 @@ class DeviceService:
 
         `trust_days` trusts it anew for as long; 0 leaves its trust as it is.
         """
-        token, now = new_secret("dev_"), self._clock.now()
+        token, now = new_secret(f"dev_{device_id.hex}_"), self._clock.now()
         seen = Seen(
             device_id=device_id,
             token_hash=token_hash(token),
@@ -180,6 +192,12 @@ class DeviceService:
 def token_hash(device_token: str) -> bytes:
     """Return what is stored of a token of 256 random bits."""
     return hashlib.sha256(device_token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _device_of(device_token: str | None) -> UUID | None:
+    """Return the device that a token names; None for what is no token."""
+    match = _TOKEN.fullmatch(device_token) if device_token else None
+    return UUID(match[1]) if match else None
 
 
 async def _is_same_browser(device: Device, caller: CallerContext) -> bool:

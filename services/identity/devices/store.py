@@ -26,7 +26,7 @@ async def see(tx: Tx, user_id: UUID, seen: Seen, keep: int) -> None:
         """
         WITH known AS (
             UPDATE devices SET
-                previous_hash = token_hash, token_hash = $3, user_agent = $4, ip = $5, last_seen_at = $6,
+                token_hash = $3, user_agent = $4, ip = $5, last_seen_at = $6,
                 trusted_until = coalesce($7, trusted_until), session_id = $8,
                 trusted_epoch = CASE WHEN $7::timestamptz IS NULL THEN trusted_epoch
                                      ELSE (SELECT auth_epoch FROM users WHERE id = $1) END
@@ -59,22 +59,35 @@ async def see(tx: Tx, user_id: UUID, seen: Seen, keep: int) -> None:
 
 
 async def find_by_token(
-    tx: Tx, user_id: UUID, token_hash: bytes, now: datetime
+    tx: Tx, user_id: UUID, device_id: UUID, token_hash: bytes, now: datetime
 ) -> tuple[Device, bool] | None:
-    """Return the user's device that has, or had last, a token; true when it had it and has another now."""
+    """Return the device that a token names, if it is the user's, and whether the token is its present one."""
     row = await tx.fetchrow(
         f"""
-        SELECT {_COLUMNS}, d.token_hash <> $3 AS is_superseded
+        SELECT {_COLUMNS}, d.token_hash = $4 AS is_present
         FROM devices AS d JOIN users AS u ON u.id = d.user_id
-        WHERE d.user_id = $1 AND d.client_id = current_client()
-          AND (d.token_hash = $3 OR d.previous_hash = $3)
-        ORDER BY d.token_hash = $3 DESC LIMIT 1
+        WHERE d.id = $3 AND d.user_id = $1 AND d.client_id = current_client()
         """,  # noqa: S608 - a constant of this module
         user_id,
         now,
+        device_id,
         token_hash,
     )
-    return (_read(row), row["is_superseded"]) if row else None
+    return (_read(row), row["is_present"]) if row else None
+
+
+async def is_at(tx: Tx, email_normalized: str, device_id: UUID, token_hash: bytes) -> bool:
+    """Whether a token is the present one of a device of the user with this address."""
+    found = await tx.fetchval(
+        """
+        SELECT true FROM devices AS d JOIN users AS u ON u.id = d.user_id
+        WHERE d.id = $2 AND d.token_hash = $3 AND d.client_id = current_client() AND u.email_normalized = $1
+        """,
+        email_normalized,
+        device_id,
+        token_hash,
+    )
+    return bool(found)
 
 
 async def find_all(tx: Tx, user_id: UUID, now: datetime, limit: int) -> list[Device]:

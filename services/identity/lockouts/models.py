@@ -52,20 +52,24 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A reserved attempt at the password of an address: to be evaluated, and then settled or released."""
+    """A reserved attempt at the password of an address: to be evaluated, and then settled or released.
+
+    From a known device only what that device tries is counted: `anywhere` is None.
+    """
 
     email_hash: bytes
     here: Counted
-    anywhere: Counted
+    anywhere: Counted | None
+
+    @property
+    def counted(self) -> tuple[Counted, ...]:
+        """Where it was counted."""
+        return (self.here,) if self.anywhere is None else (self.here, self.anywhere)
 
     @property
     def locked_until(self) -> datetime | None:
         """Until when the address is locked if this attempt fails; None unless it is the last one."""
         return max(
-            (
-                counted.locked_until
-                for counted in (self.here, self.anywhere)
-                if counted.locked_until is not None
-            ),
+            (counted.locked_until for counted in self.counted if counted.locked_until is not None),
             default=None,
         )

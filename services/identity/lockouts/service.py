@@ -2,9 +2,9 @@
 
 An address without an account is counted alike, so that a lock tells nothing. A source is an IP address (for
 IPv6 its /64, which one subscriber holds), so that an attacker locks himself out and not the user; only
-`LOCKOUT_ACCOUNT_THRESHOLD` attempts from anywhere lock the address for everyone, for minutes. Nothing is
-counted over addresses: where all users of a tenant share the IP of its backend, wrong passwords for one
-address lock that address there, and no other.
+`LOCKOUT_ACCOUNT_THRESHOLD` attempts from anywhere lock the address for everyone, for minutes. Here nothing is
+counted over addresses (`spray` does, with a far higher threshold): where all users of a tenant share the IP
+of its backend, wrong passwords for one address lock that address there, and no other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ipaddress
 import math
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
@@ -62,8 +63,13 @@ class LockoutService:
         """
         return self._turns.take((caller.client_id, email.normalized, source_of(caller.ip)))
 
-    async def reserve(self, tx: Tx, email: Email, caller: CallerContext) -> Attempt | AccountLocked:
+    async def reserve(
+        self, tx: Tx, email: Email, caller: CallerContext, *, device_id: UUID | None = None
+    ) -> Attempt | AccountLocked:
         """Take one of the attempts that are left, or return the refusal.
+
+        A device that the account knows (`device_id`) has attempts of its own: strangers who lock the address
+        do not lock out its owner (OWASP's device cookies).
 
         The counter of all sources is touched only when the caller's own source is not locked: a locked
         attacker must not use up everybody's attempts. The caller commits in either case, and raises the
@@ -72,9 +78,12 @@ class LockoutService:
         now = self._clock.now()
         email_hash = self._hasher.hash(email)
         rules = self._rules
-        here = await store.count(tx, email_hash, source_of(caller.ip), rules.threshold, rules, now)
+        source = source_of(caller.ip) if device_id is None else f"device {device_id}"
+        here = await store.count(tx, email_hash, source, rules.threshold, rules, now)
         if not isinstance(here, Counted):
             return self._refusal(here)
+        if device_id is not None:
+            return Attempt(email_hash, here, None)
         anywhere = await store.count(tx, email_hash, ANYWHERE, rules.account_threshold, rules, now)
         if not isinstance(anywhere, Counted):
             return self._refusal(anywhere)
@@ -83,7 +92,8 @@ class LockoutService:
     async def succeeded(self, tx: Tx, attempt: Attempt) -> None:
         """Forget the failures from this source, and take this attempt back from those of all sources."""
         await store.clear(tx, attempt.email_hash, attempt.here.source)
-        await store.take_back(tx, attempt.email_hash, attempt.anywhere)
+        if attempt.anywhere is not None:
+            await store.take_back(tx, attempt.email_hash, attempt.anywhere)
 
     async def failed(self, tx: Tx, attempt: Attempt, caller: CallerContext, user_id: UserId | None) -> None:
         """Record what the failure of an attempt means: an event when it locks the address."""
@@ -92,11 +102,7 @@ class LockoutService:
         locked = events.AccountLocked(
             target_id=user_id,
             email_hash=attempt.email_hash.hex(),
-            failures=max(
-                counted.number
-                for counted in (attempt.here, attempt.anywhere)
-                if counted.locked_until is not None
-            ),
+            failures=max(counted.number for counted in attempt.counted if counted.locked_until is not None),
             locked_seconds=math.ceil((attempt.locked_until - self._clock.now()).total_seconds()),
         )
         await self._outbox.emit(tx, locked, caller)
@@ -104,8 +110,8 @@ class LockoutService:
     async def release(self, attempt: Attempt, caller: CallerContext) -> None:
         """Take back an attempt that was not the password's fault (no worker, no token service)."""
         async with self._db.tenant(caller.require_client()) as tx:
-            await store.take_back(tx, attempt.email_hash, attempt.here)
-            await store.take_back(tx, attempt.email_hash, attempt.anywhere)
+            for counted in attempt.counted:
+                await store.take_back(tx, attempt.email_hash, counted)
 
     async def unlock(self, tx: Tx, email: Email) -> bool:
         """Forget all attempts at an address, from wherever; false when there were none."""

@@ -93,15 +93,19 @@ async def clear_all(tx: Tx, email_hash: bytes) -> bool:
     return bool(cleared)
 
 
-async def locked_until(tx: Tx, email_hash: bytes, now: datetime) -> datetime | None:
-    """Return the end of the last lock of an address, from whichever source; None when none holds."""
+async def locked_until(
+    tx: Tx, email_hash: bytes, now: datetime, source: str | None = None
+) -> datetime | None:
+    """Return the end of the last lock of an address, from whichever source or one; None when none holds."""
     until: datetime | None = await tx.fetchval(
         """
         SELECT max(locked_until) FROM login_attempts
         WHERE client_id = current_client() AND email_hash = $1 AND locked_until > $2
+          AND ($3::text IS NULL OR source = $3)
         """,
         email_hash,
         now,
+        source,
     )
     return until
 

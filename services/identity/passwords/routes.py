@@ -29,7 +29,9 @@ _MAX_TYPED_PASSWORD = 1024
 _BUSY: dict[int | str, dict[str, Any]] = {
     503: {"description": "`overloaded`: too many passwords wait to be hashed; see `Retry-After`"}
 }
-_LOCKED: dict[int | str, dict[str, Any]] = {429: {"description": "`account_locked`: see `Retry-After`"}}
+_LOCKED: dict[int | str, dict[str, Any]] = {
+    429: {"description": "`account_locked`, `source_locked`: see `Retry-After`"}
+}
 
 
 class SignupRequest(TransportRequest):

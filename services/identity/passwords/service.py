@@ -15,6 +15,9 @@ from chassis.events import Actor, ActorType, DomainEvent
 from chassis.ids import new_id
 from chassis.outbox import Outbox
 from contracts import events
+from contracts.clients import ClientDirectory
+from contracts.security_policy import SecurityPolicy
+from services.identity.devices.service import DeviceService
 from services.identity.errors import (
     AccountLocked,
     EmailTaken,
@@ -26,11 +29,13 @@ from services.identity.errors import (
     ProofOutdated,
     SessionsNotEnded,
     SessionUnavailable,
+    SourceLocked,
     WeakPassword,
     WrongPassword,
 )
 from services.identity.lockouts.models import Attempt
 from services.identity.lockouts.service import LockoutService
+from services.identity.lockouts.spray import SprayLimiter
 from services.identity.logins.models import Browser, Method, Outcome, Proof
 from services.identity.logins.service import LoginGate
 from services.identity.passwords import store
@@ -38,6 +43,7 @@ from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.models import Account
 from services.identity.passwords.policy import PasswordPolicy
 from services.identity.passwords.schemes import scheme_of
+from services.identity.risk.signals import is_listed
 from services.identity.sessions.duties import SessionDuties
 from services.identity.sessions.models import DutyKind
 from services.identity.users import store as users
@@ -78,6 +84,9 @@ class PasswordService:
         emails: EmailHasher,
         blocklist: DomainBlocklist,
         gate: LoginGate,
+        clients: ClientDirectory,
+        devices: DeviceService,
+        sprays: SprayLimiter,
         duties: SessionDuties,
         verification: VerificationService,
     ) -> None:
@@ -91,6 +100,9 @@ class PasswordService:
         self._emails = emails
         self._blocklist = blocklist
         self._gate = gate
+        self._clients = clients
+        self._devices = devices
+        self._sprays = sprays
         self._duties = duties
         self._verification = verification
 
@@ -139,6 +151,7 @@ class PasswordService:
             InvalidEmail: no account can have this address.
             InvalidCredentials: the one refusal.
             AccountLocked: too many attempts were made.
+            SourceLocked: passwords from this network failed at many addresses.
             RateLimited: too many attempts at this address wait for their turn.
             Overloaded: too many passwords wait to be hashed.
         """
@@ -148,11 +161,14 @@ class PasswordService:
 
     async def _attempt(self, caller: CallerContext, email: Email, password: str, browser: Browser) -> Outcome:
         """Reserve an attempt, check the password, and settle the attempt."""
+        is_trusted = await self._is_trusted_network(caller)
         async with self._db.tenant(caller.require_client()) as tx:
             account = await store.find_by_email(tx, email.normalized)
-            attempt = await self._lockouts.reserve(tx, email, caller)
+            device_id = await self._devices.id_at(tx, email, browser.device_token)
+            refusal = None if device_id or is_trusted else await self._sprays.refusal(tx, caller)
+            attempt = refusal or await self._lockouts.reserve(tx, email, caller, device_id=device_id)
         user_id = account.user.id if account else None
-        if isinstance(attempt, AccountLocked):
+        if isinstance(attempt, AccountLocked | SourceLocked):
             await self._outbox.append(self._login_failed(email, user_id, attempt.code), caller)
             raise attempt
         stored = account.password if account else None
@@ -163,7 +179,8 @@ class PasswordService:
             raise
         if account is None or not matches or not account.user.is_active:
             reason = "suspended" if account and matches else "wrong_password" if account else "unknown_email"
-            await self._fail(caller, attempt, self._login_failed(email, user_id, reason), user_id)
+            failed = self._login_failed(email, user_id, reason)
+            await self._fail(caller, attempt, failed, user_id, is_spray_counted=not is_trusted)
             raise InvalidCredentials
         return await self._admit(caller, account, attempt, password, browser)
 
@@ -309,12 +326,25 @@ class PasswordService:
         return stored.epoch
 
     async def _fail(
-        self, caller: CallerContext, attempt: Attempt, event: DomainEvent, user_id: UserId | None
+        self,
+        caller: CallerContext,
+        attempt: Attempt,
+        event: DomainEvent,
+        user_id: UserId | None,
+        *,
+        is_spray_counted: bool = False,
     ) -> None:
         """Remember a failed attempt; commits before the refusal is raised."""
         async with self._db.tenant(caller.require_client()) as tx:
             await self._outbox.emit(tx, event, caller)
             await self._lockouts.failed(tx, attempt, caller, user_id)
+            if is_spray_counted:
+                await self._sprays.failed(tx, caller, attempt)
+
+    async def _is_trusted_network(self, caller: CallerContext) -> bool:
+        """Whether the client's policy trusts the network: its own backend, from which all its users come."""
+        client = await self._clients.get(caller.require_client())
+        return is_listed(caller.ip, SecurityPolicy.of(client.settings).risk.trusted_ip_cidrs)
 
     def _login_failed(self, email: Email, user_id: UserId | None, reason: str) -> events.LoginFailed:
         email_hash = self._emails.hash(email).hex()

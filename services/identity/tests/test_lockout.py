@@ -192,7 +192,7 @@ async def test_counters_do_not_name_the_address(system: System, person: Person) 
         person.tenant.id,
     )
 
-    assert len(rows) == 2
+    assert len(rows) == 3, "here, anywhere, and one of the addresses that failed from here"
     assert not any(person.email in row["row"] for row in rows)
 
 
@@ -209,3 +209,33 @@ async def test_counters_do_not_name_the_address(system: System, person: Person) 
 )
 def test_source_is_what_one_subscriber_holds(ip: str, source: str) -> None:
     assert source_of(ip) == source
+
+
+async def test_one_password_at_many_addresses_when_the_source_is_past_the_threshold_then_it_is_refused(
+    system: System, tenant: Tenant, person: Person
+) -> None:
+    """W-09: a spray; the rest of the world goes on, and so does a network that the client trusts."""
+    spray = {"ip": "198.51.100.66"}
+    async with another_identity(system, lockout_spray_threshold=4):
+        same = [await person.log_in(WRONG, **spray) for _ in range(3)]
+        control = await person.log_in(**spray)
+        tried = [await log_in(system, tenant, address(), WRONG, **spray) for _ in range(6)]
+        refused = await person.log_in(**spray)
+        elsewhere = await person.log_in()
+        with system.clock.advanced(timedelta(minutes=2)):
+            later = await person.log_in(**spray)
+        policy = {"adaptive_security": {"risk": {"trusted_ip_cidrs": ["198.51.100.64/26"]}}}
+        backend = await system.tenant(settings=policy)
+        trusted = [await log_in(system, backend, address(), WRONG, **spray) for _ in range(6)]
+
+    assert [answer.status for answer in same] == [401] * 3, "one address counts once"
+    assert control.status == 200
+    assert [answer.status for answer in tried] == [401] * 3 + [429] * 3
+    assert (refused.status, refused.code) == (429, "source_locked")
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert (elsewhere.status, later.status) == (200, 200)
+    assert [answer.status for answer in trusted] == [401] * 6
+    detected = await system.event("login_spray_detected", client_id=tenant.id)
+    assert detected.ip == "198.51.100.66"
+    assert detected.data["addresses"] == 4
+    assert (await system.event("login_failed", client_id=tenant.id, reason="source_locked")).target_id is None

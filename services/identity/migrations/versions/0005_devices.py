@@ -23,7 +23,6 @@ def upgrade() -> None:
         sa.Column("client_id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("previous_hash", sa.LargeBinary(), nullable=True),
         sa.Column("name", sa.Text(), nullable=True),
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("ip", sa.Text(), nullable=False),
@@ -36,7 +35,6 @@ def upgrade() -> None:
             ["user_id"], ["users.id"], name=op.f("fk_devices_user_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_devices")),
-        sa.UniqueConstraint("token_hash", name=op.f("uq_devices_token_hash")),
     )
     op.create_index("ix_devices_user_id_last_seen_at", "devices", ["user_id", "last_seen_at"])
     op.create_table(
