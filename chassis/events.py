@@ -20,6 +20,7 @@ class ActorType:
 
     USER = "user"
     CLIENT = "client"
+    SERVICE_ACCOUNT = "service_account"
     ADMIN = "admin"
     ADMIN_KEY = "admin_key"
     SYSTEM = "system"

@@ -116,6 +116,7 @@ class BoundedRoute(APIRoute):
         permission, admin_scope = declared.get("x-permission"), declared.get("x-scope", WHOLE)
 
         async def bounded(request: Request) -> Response:
+            request.scope["oauth_errors"] = declared["x-errors"] == "oauth"
             _caller_of(request).check_access(
                 access, for_enrollment=for_enrollment, for_impersonation=for_impersonation
             )
@@ -180,6 +181,8 @@ class Operation(TypedDict, total=False):
     `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
     idempotent), `request_body` is the contract's word on a body that the handler reads as a stream. The rest
     is FastAPI's.
+    idempotent). `oauth_errors` routes refuse as OAuth does, by default those of its credential class;
+    `request_body` describes a body that the handler reads by itself. The rest is FastAPI's.
     """
 
     shortcut: Answer
@@ -188,6 +191,8 @@ class Operation(TypedDict, total=False):
     body_limit: int
     idempotent: bool
     enrollment: bool
+    oauth_errors: bool
+    request_body: dict[str, Any]
     impersonation: bool
     permission: str
     scope: str
@@ -251,6 +256,7 @@ class Router:
             "x-body-limit": body_limit,
             "x-idempotent": options.pop("idempotent", False),
             "x-enrollment": options.pop("enrollment", False),
+            "x-errors": "oauth" if options.pop("oauth_errors", access is Access.OAUTH) else "problem",
             "x-impersonation": for_impersonation,
         }
         permission = options.pop("permission", None)
@@ -347,6 +353,7 @@ class ServiceFace:
             DURATION.labels(scope["method"], route).observe(time.perf_counter() - started)
 
     async def _cut_short(self, shortcut: Shortcut, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        answer.oauth_errors = shortcut.access is Access.OAUTH
         scope["caller"].check_access(shortcut.access, for_impersonation=shortcut.for_impersonation)
         scope["route"] = shortcut
         body: bytes | None = b""
@@ -372,12 +379,13 @@ class ServiceFace:
 class _Answer:
     """What has been sent of an answer, so that a late failure cannot start a second one."""
 
-    __slots__ = ("_send", "_started", "request_id", "status")
+    __slots__ = ("_send", "_started", "oauth_errors", "request_id", "status")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._started = False
         self.request_id = ""
+        self.oauth_errors = False
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -402,7 +410,7 @@ class _Answer:
     async def refuse(self, error: AppError) -> None:
         if self._started:
             return
-        status, headers, body = problem(error, self.request_id)
+        status, headers, body = problem(error, self.request_id, oauth=self.oauth_errors)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -453,7 +461,8 @@ async def _render(request: Request, error: Exception) -> Response:
     if isinstance(error, AppError) and error.kind is Kind.INTERNAL:
         log.error("request failed", code=error.code, detail=error.detail)
     caller: CallerContext | None = request.scope.get("caller")
-    status, headers, body = problem(refusal, caller.request_id if caller else "")
+    oauth = request.scope.get("oauth_errors", False)
+    status, headers, body = problem(refusal, caller.request_id if caller else "", oauth=oauth)
     response = Response(body, status_code=status)
     response.raw_headers = headers
     return response

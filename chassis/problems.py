@@ -1,17 +1,75 @@
-"""Problem documents (RFC 9457): the one form of an error on HTTP."""
+"""The two forms of an error on HTTP: problem documents (RFC 9457), and OAuth errors (RFC 6749 §5.2)."""
 
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
+from typing import Final
 
 from chassis.errors import HTTP_STATUS, AppError, Kind
 
 MEDIA_TYPE = b"application/problem+json"
+_JSON = b"application/json"
+
+# The registered codes that a token endpoint and its siblings answer (RFC 6749 §5.2 and §4.1.2.1, RFC 7009,
+# RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5).
+_OAUTH_CODES: Final = frozenset(
+    {
+        "access_denied",
+        "authorization_pending",
+        "expired_token",
+        "invalid_client",
+        "invalid_dpop_proof",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "invalid_target",
+        "slow_down",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "unsupported_token_type",
+        "use_dpop_nonce",
+    }
+)
+_OAUTH_CODE_OF: Final = {
+    Kind.UNAUTHENTICATED: "invalid_client",
+    Kind.FORBIDDEN: "unauthorized_client",
+    Kind.RATE_LIMITED: "temporarily_unavailable",
+    Kind.UNAVAILABLE: "temporarily_unavailable",
+    Kind.TIMEOUT: "temporarily_unavailable",
+    Kind.INTERNAL: "server_error",
+}
+
+Rendered = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body of an answer."""
 
 
-def problem(error: AppError, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Return status, headers and body of the answer to a refused request."""
+def problem(error: AppError, request_id: str, *, oauth: bool = False) -> Rendered:
+    """Return the answer to a refused request; `oauth` says that the route answers as OAuth does."""
     status = HTTP_STATUS[error.kind]
+    document: dict[str, object]
+    if oauth:
+        if status is HTTPStatus.UNPROCESSABLE_ENTITY:
+            status = HTTPStatus.BAD_REQUEST
+        document = {"error": _oauth_code(error), "error_description": _description(error)}
+    else:
+        document = _problem_document(error, status, request_id)
+    body = json.dumps(document, separators=(",", ":")).encode()
+    headers = [
+        (b"content-type", _JSON if oauth else MEDIA_TYPE),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        *((name.lower().encode(), value.encode()) for name, value in error.headers),
+    ]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, error.retry_after)).encode()))
+    if error.kind is Kind.UNAUTHENTICATED and not any(name == b"www-authenticate" for name, _ in headers):
+        # RFC 9110 §15.5.2: a 401 names a scheme; RFC 6749 §5.2: that of a client's credentials.
+        headers.append((b"www-authenticate", b'Basic realm="oauth"' if oauth else b"Bearer"))
+    return int(status), headers, body
+
+
+def _problem_document(error: AppError, status: HTTPStatus, request_id: str) -> dict[str, object]:
     document: dict[str, object] = {
         "type": f"/docs/errors#{error.code}",
         "title": status.phrase,
@@ -23,16 +81,14 @@ def problem(error: AppError, request_id: str) -> tuple[int, list[tuple[bytes, by
     }
     if error.errors:
         document["errors"] = [{"field": e.field, "code": e.code, "detail": e.detail} for e in error.errors]
-    body = json.dumps(document, separators=(",", ":")).encode()
-    headers = [
-        (b"content-type", MEDIA_TYPE),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        *((name.lower().encode(), value.encode()) for name, value in error.headers),
-    ]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, error.retry_after)).encode()))
-    if error.kind is Kind.UNAUTHENTICATED and not any(name == b"www-authenticate" for name, _ in headers):
-        # RFC 9110 §15.5.2: a 401 names a scheme.
-        headers.append((b"www-authenticate", b"Bearer"))
-    return int(status), headers, body
+    return document
+
+
+def _oauth_code(error: AppError) -> str:
+    return error.code if error.code in _OAUTH_CODES else _OAUTH_CODE_OF.get(error.kind, "invalid_request")
+
+
+def _description(error: AppError) -> str:
+    """The detail, and the fields at fault: OAuth has no place of its own for those."""
+    faults = [f"{fault.field}: {fault.detail}" for fault in error.errors]
+    return " ".join([error.detail, *faults])

@@ -33,6 +33,8 @@ PERMISSIONS: Final = MappingProxyType(
         "clients:write": "create, change and suspend clients",
         "keys:read": "see which API and signing keys there are",
         "keys:write": "create, rotate and revoke keys and secrets",
+        "machines:read": "see service accounts and their keys",
+        "machines:write": "create, change and delete service accounts, rotate and revoke their keys",
         "metrics:read": "read the metrics of the gateway",
         "security:read": "see security policies",
         "security:write": "change security policies",
@@ -44,7 +46,7 @@ PERMISSIONS: Final = MappingProxyType(
 )
 """Every permission, and what it allows."""
 
-_READING: Final = frozenset({"clients:read", "users:read"})
+_READING: Final = frozenset({"clients:read", "machines:read", "users:read"})
 
 ROLES: Final = MappingProxyType(
     {
@@ -52,7 +54,14 @@ ROLES: Final = MappingProxyType(
         Role.SECURITY_ADMIN: _READING
         | {
             *("admins:read", "admins:write", "audit:read", "audit:export", "audit:write", "keys:read"),
-            *("keys:write", "metrics:read", "security:read", "security:write", "users:write"),
+            *(
+                "keys:write",
+                "machines:write",
+                "metrics:read",
+                "security:read",
+                "security:write",
+                "users:write",
+            ),
         },
         Role.SUPPORT_ADMIN: _READING
         | {"audit:read", "security:read", "users:impersonate", "users:import", "users:write"},

@@ -457,6 +457,83 @@ class SigningKeyRotated(ClientEvent):
     retiring_kid: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountEvent(DomainEvent):
+    """Something that happened to a service account."""
+
+    target_type: ClassVar[str | None] = "service_account"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountCreated(ServiceAccountEvent):
+    """A service account was created."""
+
+    type: ClassVar[str] = "service_account_created"
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountUpdated(ServiceAccountEvent):
+    """A service account changed; disabled, its tokens are dead."""
+
+    type: ClassVar[str] = "service_account_updated"
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountDeleted(ServiceAccountEvent):
+    """A service account was deleted, and its tokens with it."""
+
+    type: ClassVar[str] = "service_account_deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountKeyCreated(ServiceAccountEvent):
+    """A service account got another secret."""
+
+    type: ClassVar[str] = "service_account_key_created"
+    key_id: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountKeyRotated(ServiceAccountEvent):
+    """A secret was replaced; the old one works for `grace_seconds` more."""
+
+    type: ClassVar[str] = "service_account_key_rotated"
+    key_id: str
+    new_key_id: str
+    prefix: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccountKeyRevoked(ServiceAccountEvent):
+    """A secret was revoked, and with it the tokens that were got with it."""
+
+    type: ClassVar[str] = "service_account_key_revoked"
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTokenIssued(ServiceAccountEvent):
+    """A service account got an access token (RFC 6749 §4.4)."""
+
+    type: ClassVar[str] = "machine_token_issued"
+    scope: str
+    key_id: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTokenRefused(ServiceAccountEvent):
+    """A service account, or who says to be one, was refused at the token endpoint."""
+
+    type: ClassVar[str] = "machine_token_refused"
+    reason: str
+
+
 # orgs
 
 

@@ -10,5 +10,11 @@ ACCESS: Final = "access"
 ENROLLMENT: Final = "enrollment"
 """Opens nothing but the set-up of a second factor; no customer's service accepts it."""
 
+CLIENT_CREDENTIALS: Final = "client_credentials"
+"""A service account's token; a customer's service says whether it accepts machines."""
+
 USER_TOKENS: Final = frozenset({ACCESS, ENROLLMENT})
 """What the gateway takes from a user; which routes an enrolling one may call is the contract's to say."""
+
+ISSUED: Final = USER_TOKENS | {CLIENT_CREDENTIALS}
+"""Everything that `token` signs."""

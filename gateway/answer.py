@@ -53,10 +53,11 @@ class Answer:
     """Wraps `send`. `headers` are added to the answer, whoever makes it.
 
     `closes_on_refusal` is for a client that waits to be asked for its body (`Expect: 100-continue`): refused
-    before that, it may send the body or not, so nothing may follow on that connection.
+    before that, it may send the body or not, so nothing may follow on that connection. `oauth_errors` is for
+    the routes that refuse as OAuth does (RFC 6749 §5.2).
     """
 
-    __slots__ = ("_send", "closes_on_refusal", "has_begun", "headers", "request_id", "status")
+    __slots__ = ("_send", "closes_on_refusal", "has_begun", "headers", "oauth_errors", "request_id", "status")
 
     def __init__(self, send: Send, request_id: str, security: RawHeaders) -> None:
         """Take the headers that every answer has."""
@@ -64,6 +65,7 @@ class Answer:
         self.request_id = request_id
         self.headers: RawHeaders = [(b"x-request-id", request_id.encode()), *security]
         self.closes_on_refusal = False
+        self.oauth_errors = False
         self.has_begun = False
         self.status = 0
 
@@ -101,14 +103,14 @@ class Answer:
             await self._send(message)
 
     async def refuse(self, error: AppError) -> None:
-        """Answer with a problem document.
+        """Answer with a problem document, or an OAuth error.
 
         Raises:
             AppError: the answer has begun; cutting it short is all that can be done.
         """
         if self.has_begun:
             raise error
-        status, headers, body = problem(error, self.request_id)
+        status, headers, body = problem(error, self.request_id, oauth=self.oauth_errors)
         if self.closes_on_refusal:
             headers.append((b"connection", b"close"))
         await self.begin(status, headers)

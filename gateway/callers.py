@@ -61,6 +61,7 @@ class Callers:
             Access.API_KEY: self._api_key,
             Access.USER: self._user,
             Access.ADMIN: self._admin,
+            Access.OAUTH: self._oauth,
         }
 
     @property
@@ -101,6 +102,10 @@ class Callers:
             key = await self._key(request, known)
             return self._context(Access.PUBLIC, request, known, key)
         return self._anonymous(request, known)
+
+    async def _oauth(self, request: Inbound, known: Known) -> CallerContext:
+        """A client of OAuth: its credentials are in a header or in the body, and the owner's to check."""
+        return self._context(Access.OAUTH, request, known, None)
 
     async def _api_key(self, request: Inbound, known: Known) -> CallerContext:
         key = await self._key(request, known)

@@ -110,6 +110,9 @@ class GatewaySettings(CookieSettings):
     rate_limit_refresh: RateLimit = Field(Limit(120, 60), description="Renewal and end of sessions.")
     rate_limit_sensitive: RateLimit = Field(Limit(30, 60), description="Password change and its like.")
     rate_limit_public: RateLimit = Field(Limit(600, 60), description="Routes without a credential.")
+    rate_limit_oauth: RateLimit = Field(
+        Limit(6000, 60), description="Token endpoint and its siblings, per address."
+    )
     rate_limit_admin: RateLimit = Field(Limit(300, 60), description="Administration.")
     rate_limit_admin_key: RateLimit = Field(Limit(30, 60), description="Wrong admin keys, per address.")
     rate_limit_refused: RateLimit = Field(

@@ -55,6 +55,7 @@ class Operation:
     for_enrollment: bool
     permission: str | None
     for_whole: bool
+    oauth_errors: bool
 
 
 @dataclass(slots=True)
@@ -202,6 +203,7 @@ def _operation(template: str, method: str, declared: Mapping[str, Any]) -> Opera
             for_enrollment=declared.get("x-enrollment", False) is True,
             permission=declared.get("x-permission"),
             for_whole=declared.get("x-scope", WHOLE) == WHOLE,
+            oauth_errors=declared.get("x-errors") == "oauth",
         )
     except (KeyError, ValueError) as error:
         raise ContractInvalid(f"{method} {template} does not declare {error}") from error

@@ -91,6 +91,7 @@ class GatewayFace:
             route = self._route(request)
             operation = self._operation(route, request)
             template = operation.template if operation else "preflight"
+            answer.oauth_errors = operation is not None and operation.oauth_errors
             if operation is None:
                 await self._answer_options(route, request, answer)
             else:

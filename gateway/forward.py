@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from starlette.types import Receive
 
 from chassis import telemetry
-from chassis.context import HEADER, CallerContext, sign_context
+from chassis.context import HEADER, Access, CallerContext, sign_context
 from chassis.errors import AppError, BodyTooLarge, DeadlineExceeded, InvalidRequest, Unavailable
 from gateway.answer import Answer, is_forwarded
 from gateway.contract import Operation
@@ -89,6 +89,9 @@ class Forwarder:
         self, operation: Operation, method: str, request: Inbound, caller: CallerContext, deadline: float
     ) -> list[tuple[bytes, bytes]]:
         headers = request.forwarded_headers()
+        if operation.access is Access.OAUTH and (credentials := request.headers.get(b"authorization")):
+            # The client's own, which only the owner can check.
+            headers.append((b"authorization", credentials))
         context = sign_context(caller, self._keys[operation.owner], method, request.target.decode("ascii"))
         left = deadline - asyncio.get_running_loop().time()
         headers.append((HEADER, context))

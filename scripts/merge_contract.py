@@ -26,12 +26,21 @@ Document = dict[str, Any]
 
 _VERSION: Final = "0.1.0"
 _PROBLEM_REF: Final = {"$ref": "#/components/schemas/Problem"}
+_REFUSAL: Final = {
+    "description": "Refused: a problem document with a stable `code`.",
+    "content": {"application/problem+json": {"schema": _PROBLEM_REF}},
+}
+_OAUTH_REFUSAL: Final = {
+    "description": "Refused: an OAuth error.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OAuthError"}}},
+}
 _FASTAPI_ERRORS: Final = ("HTTPValidationError", "ValidationError")
 _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "public": [],
     "api_key": [{"ApiKey": []}],
     "user": [{"ApiKey": [], "AccessToken": []}],
     "admin": [{"AdminToken": []}, {"AdminKey": []}],
+    "oauth": [{"ClientSecret": []}, {}],
 }
 _SCHEMES: Final = {
     "ApiKey": {
@@ -48,6 +57,17 @@ _SCHEMES: Final = {
         "description": "Of `POST /api/admin/auth/login`; what it opens is in docs/admin-roles.md.",
     },
     "AdminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key", "description": "Break-glass key."},
+    "ClientSecret": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "Id and secret of a service account (RFC 6749 §2.3.1), unless in the body.",
+    },
+}
+_OAUTH_ERROR: Final = {
+    "type": "object",
+    "description": "A refusal of an OAuth endpoint (RFC 6749 §5.2).",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
 }
 _FIELD_ERROR: Final = {
     "type": "object",
@@ -88,7 +108,7 @@ def merge(documents: dict[str, Document]) -> Document:
         ContractConflict: an operation without a credential class, or one that two services declare.
     """
     paths: Document = {path: dict(item) for path, item in OWN_PATHS.items()}
-    schemas: Document = {"Problem": _PROBLEM, "FieldError": _FIELD_ERROR}
+    schemas: Document = {"Problem": _PROBLEM, "FieldError": _FIELD_ERROR, "OAuthError": _OAUTH_ERROR}
     for service, document in documents.items():
         own = _without_clashes(service, document, schemas)
         schemas |= own["components"]["schemas"]
@@ -124,15 +144,12 @@ def _complete(path: str, method: str, operation: Document) -> None:
     if access not in _SECURITY:
         raise ContractConflict(f"{method.upper()} {path} declares no known credential class (x-access)")
     operation["security"] = _SECURITY[access]
-    problem = {
-        "description": "Refused: a problem document with a stable `code`.",
-        "content": {"application/problem+json": {"schema": _PROBLEM_REF}},
-    }
+    problem = _OAUTH_REFUSAL if operation.get("x-errors") == "oauth" else _REFUSAL
     responses = operation.setdefault("responses", {})
     for status, response in responses.items():
         if str(status).startswith(("4", "5")):
             response["content"] = problem["content"]
-    responses["default"] = problem
+    responses["default"] = dict(problem)
     if operation.get("x-idempotent"):
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from chassis.app import App
 from chassis.clock import Clock
+from chassis.last_used import LastUsed
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.topology import RPC_CALLERS
 from services.orgs.admin_rpc.rpc import admin_rpc
+from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.routes import routes as api_key_routes
 from services.orgs.api_keys.service import ApiKeyService
-from services.orgs.api_keys.usage import KeyUsage
 from services.orgs.clients.routes import routes as client_routes
 from services.orgs.clients.rpc import clients_rpc, settings_rpc
 from services.orgs.clients.service import ClientService
@@ -27,7 +28,7 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
     cursors = Cursors(service.sealer)
     token = service.channel("token", settings.token_grpc)
 
-    usage = KeyUsage(db, service.clock)
+    usage = LastUsed(db, service.clock, key_store.note_uses)
     api_keys = ApiKeyService(db, outbox, bus, cursors, usage, service.clock)
     clients = ClientService(
         db, outbox, bus, cursors, service.clock, default_token_mode=settings.default_token_mode

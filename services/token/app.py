@@ -7,15 +7,23 @@ from pathlib import Path
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
+from chassis.last_used import LastUsed
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.clients import ClientDirectory
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
+from services.token.oauth.assertions import Assertions
+from services.token.oauth.routes import routes as oauth_routes
+from services.token.oauth.service import OAuthService
 from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.service import Revocations
 from services.token.revocations.suspensions import Suspensions
+from services.token.service_accounts import store as account_store
+from services.token.service_accounts.directory import ServiceAccountDirectory
+from services.token.service_accounts.routes import routes as account_routes
+from services.token.service_accounts.service import ServiceAccountService
 from services.token.sessions.pruning import Pruning
 from services.token.sessions.refresh_tokens import Successors
 from services.token.sessions.routes import routes as session_routes
@@ -93,10 +101,36 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         settings.base_url,
     )
 
+    cursors = Cursors(service.sealer)
+    accounts = ServiceAccountService(
+        db,
+        service.outbox,
+        bus,
+        service.clock,
+        clients=clients,
+        cursors=cursors,
+        revocations=revocations,
+    )
+    key_usage = LastUsed(db, service.clock, account_store.note_uses)
+    assertions = Assertions(db, service.clock, settings.base_url)
+    oauth = OAuthService(
+        service.outbox,
+        service.clock,
+        clients=clients,
+        accounts=ServiceAccountDirectory(db, bus, service.clock),
+        assertions=assertions,
+        usage=key_usage,
+        keyring=keyring,
+        access_tokens=access_tokens,
+        validation=validation,
+    )
+
     return service.app(
         routes=[
-            session_routes(sessions, RefreshCookie.of(settings), Cursors(service.sealer)),
+            session_routes(sessions, RefreshCookie.of(settings), cursors),
             signing_routes(signing, jwks),
+            account_routes(accounts),
+            oauth_routes(oauth),
         ],
         rpc=[
             sessions_rpc(sessions),
@@ -111,8 +145,10 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "key housekeeping": signing.housekeeping,
             "revocation housekeeping": revocations.housekeeping,
             "session pruning": Pruning(db, service.clock).run,
+            "key usage": key_usage.run,
+            "used assertions": assertions.housekeeping,
         },
-        resources=[seal_check],
+        resources=[seal_check, key_usage],
     )
 
 

@@ -40,6 +40,55 @@ class RotationTooSoon(Conflict):
     detail = "The next key is not known to every validator yet. Wait, or force it."
 
 
+class ServiceAccountNotFound(NotFound):
+    """The client has no such service account."""
+
+    code = "service_account_not_found"
+    detail = "There is no such service account."
+
+
+class ServiceAccountKeyNotFound(NotFound):
+    """The service account has no such live secret."""
+
+    code = "service_account_key_not_found"
+    detail = "The service account has no such key, or not any more."
+
+
+class TooManyServiceAccounts(Conflict):
+    """The client has as many service accounts as it may."""
+
+    code = "too_many_service_accounts"
+    detail = "This client has as many service accounts as it may. Delete one first."
+
+
+class TooManyServiceAccountKeys(Conflict):
+    """The service account has as many live secrets as it may."""
+
+    code = "too_many_service_account_keys"
+    detail = "This service account has as many live keys as it may. Revoke one first."
+
+
+class InvalidClient(Unauthenticated):
+    """The client is not who it says, may not be used, or proves itself in two ways (RFC 6749 §5.2)."""
+
+    code = "invalid_client"
+    detail = "The client's credentials are missing or not valid."
+
+
+class InvalidScope(InvalidRequest):
+    """More is asked for than the client may have (RFC 6749 §5.2)."""
+
+    code = "invalid_scope"
+    detail = "The scope is malformed, or more than this client may have."
+
+
+class UnsupportedGrantType(InvalidRequest):
+    """The token endpoint does not know the grant (RFC 6749 §5.2)."""
+
+    code = "unsupported_grant_type"
+    detail = "This grant type is not supported here."
+
+
 class NoSigningKeys(Conflict):
     """The client's tokens are signed with its JWT secret."""
 

@@ -10,13 +10,13 @@ from chassis.clock import Clock
 from chassis.context import CallerContext, KeyKind
 from chassis.database import Database
 from chassis.errors import FieldError, UnprocessableRequest
+from chassis.last_used import LastUsed
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
 from contracts.clients import INVALIDATE, ClientNotFound
 from services.orgs.api_keys import store
 from services.orgs.api_keys.models import ApiKey, NewApiKey, ResolvedKey, draw_key
-from services.orgs.api_keys.usage import KeyUsage
 from services.orgs.clients import store as client_store
 from services.orgs.errors import ApiKeyNotFound, TooManyApiKeys
 
@@ -31,7 +31,7 @@ class ApiKeyService:
     """
 
     def __init__(
-        self, db: Database, outbox: Outbox, bus: Bus, cursors: Cursors, usage: KeyUsage, clock: Clock
+        self, db: Database, outbox: Outbox, bus: Bus, cursors: Cursors, usage: LastUsed, clock: Clock
     ) -> None:
         """Take the parts."""
         self._db = db
@@ -48,7 +48,7 @@ class ApiKeyService:
     async def resolve(self, key_sha256: bytes) -> ResolvedKey:
         """Return what a live key stands for, by its SHA-256; its client may be suspended.
 
-        The use is remembered and written later, see `KeyUsage`.
+        The use is remembered and written later, see `LastUsed`.
 
         Raises:
             ApiKeyNotFound: no key has this hash, or it is revoked or expired.

@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 
 from chassis.ids import new_id
+from chassis.last_used import LastUsed
+from services.orgs.api_keys import store
 from services.orgs.api_keys.service import MAX_LIVE_KEYS
-from services.orgs.api_keys.usage import KeyUsage
 from services.orgs.tests.directories import code_of, directory, until_refused
 from tests.harness import Answer, System, Tenant
 
@@ -289,7 +290,7 @@ async def test_resolve_when_used_then_last_used_is_written_later_and_never_goes_
     key = next(key for key in await listed(system, tenant) if key["kind"] == "secret")
     key_id = UUID(key["id"])
     async with system.db("orgs") as db:
-        usage = KeyUsage(db, system.clock)
+        usage = LastUsed(db, system.clock, store.note_uses)
         usage.note(key_id)
         assert await last_used(system, tenant) is None
         await usage.flush()

@@ -21,6 +21,9 @@ from services.token.tests.conftest import MODES, Token, claims_of, header_of, us
 from services.token.tests.forgeries import generator, kid_of
 from tests.harness import BASE_URL, System, Tenant
 
+VECTORS_USER = "0190f5c0-0000-7000-8000-000000000001"
+"""The `sub` of the conformance vectors."""
+
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_validate_when_token_is_good_then_its_claims(system: System, token: Token, mode: str) -> None:
@@ -196,7 +199,7 @@ async def test_validate_when_given_every_conformance_vector_then_as_each_says(
         await asyncio.sleep(0.05)
     await system.sql("token", "DELETE FROM signing_keys WHERE client_id = $1", tenant.id)
     opened_for = await system.tenant()
-    session = (await token.open(opened_for)).session_id
+    session = (await token.open(opened_for, user_of(opened_for, id=VECTORS_USER))).session_id
     await system.sql("token", "UPDATE sessions SET client_id = $1 WHERE id = $2", tenant.id, UUID(session))
     suffix = f"{int(time.time() * 1000) % 10**8}"
     with generator(

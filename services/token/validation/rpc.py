@@ -19,7 +19,7 @@ from contracts.gen.internal.token.v1.verification_pb2_grpc import (
     VerificationServiceServicer,
     add_VerificationServiceServicer_to_server,
 )
-from contracts.token_use import ACCESS
+from contracts.token_use import ENROLLMENT
 from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.models import Revocation
 from services.token.signing.jwks import Jwks
@@ -134,7 +134,7 @@ def validation_rpc(
 
 
 def _answer(verdict: Verdict) -> token_pb2.ValidateTokenResponse:
-    if not isinstance(verdict, Refusal) and verdict.token_use != ACCESS:
+    if not isinstance(verdict, Refusal) and verdict.token_use == ENROLLMENT:
         # Good for the set-up of a second factor here, and for nothing anywhere else.
         verdict = Refusal.INVALID_TOKEN
     if isinstance(verdict, Refusal):

@@ -24,7 +24,7 @@ from chassis.clock import Clock
 from chassis.context import KeyKind
 from chassis.errors import Forbidden, Unavailable
 from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
-from contracts.token_use import USER_TOKENS
+from contracts.token_use import CLIENT_CREDENTIALS, ISSUED
 from services.token.validation.keys import StoredKeys
 from services.token.validation.models import Refusal, Verdict
 from services.token.validation.standing import Standing
@@ -131,7 +131,7 @@ def _verifier(keys: StoredKeys, issuer: str, revoked: RevocationSet, clock: Cloc
     return TokenVerifier(
         keys,
         issuer=issuer,
-        token_uses=USER_TOKENS,
+        token_uses=ISSUED,
         leeway=_LEEWAY,
         cache_size=_CACHE_SIZE,
         revocations=revoked,
@@ -144,6 +144,8 @@ def _check_tenant(claims: VerifiedClaims, client: Client, keys: StoredKeys) -> N
     # The key's owner is what counts: the claims are only what that owner wrote.
     if keys.owner(claims.kid) != client.id or claims.client_id != own or claims.aud != (own,):
         raise TokenInvalid("the token is not of this client")
+    if claims.token_use == CLIENT_CREDENTIALS and claims.service_account_id != claims.sub:
+        raise TokenInvalid("a machine's token is of no service account")
     # A tenant that knows its secret may sign anything; what is not one of our sessions is looked for nowhere.
     if claims.sid is None or not _SESSION_ID.fullmatch(claims.sid):
         raise TokenInvalid("the token is of no session")

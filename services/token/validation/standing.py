@@ -75,8 +75,9 @@ class Standing:
         return [[_is_good(claims, living, revoked) for claims in tokens] for tokens in calls]
 
 
-def _is_good(claims: VerifiedClaims, living: set[UUID], revoked: dict[tuple[str, str], int]) -> bool:
-    if claims.sid is None or UUID(claims.sid) not in living:
+def _is_good(claims: VerifiedClaims, living: dict[UUID, str], revoked: dict[tuple[str, str], int]) -> bool:
+    # Nobody may speak in the session of another, whatever the tenant that can sign writes into a token.
+    if claims.sid is None or living.get(UUID(claims.sid)) != claims.sub:
         return False
     if not revoked:
         return True

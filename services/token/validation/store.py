@@ -33,24 +33,36 @@ async def secrets(tx: Tx, kids: Sequence[str]) -> list[StoredKey]:
 
 async def standing(
     tx: Tx, session_ids: Collection[UUID], refs: Collection[str], now: datetime
-) -> tuple[set[UUID], dict[tuple[str, str], int]]:
-    """Return which sessions live, and what is revoked: (kind, ref) → the last dead second of `iat`."""
+) -> tuple[dict[UUID, str], dict[tuple[str, str], int]]:
+    """Return which sessions live, with whose they are, and what is revoked.
+
+    What is revoked is (kind, ref) → the last dead second of `iat`.
+
+    A machine's session is the secret its token was got with, or its account: alive while both are.
+    """
     rows = await tx.fetch(
         """
-        SELECT id AS session_id, NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after FROM sessions
+        SELECT id AS session_id, user_id AS owner, NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after
+        FROM sessions
         WHERE id = ANY($1) AND ended_at IS NULL AND expires_at > $3
         UNION ALL
-        SELECT NULL, kind, ref, not_after FROM revocations WHERE ref = ANY($2) AND expires_at > $3
+        SELECT k.id, a.id, NULL, NULL, NULL
+        FROM service_account_keys AS k JOIN service_accounts AS a ON a.id = k.service_account_id
+        WHERE k.id = ANY($1) AND k.revoked_at IS NULL AND a.status = 'active'
+        UNION ALL
+        SELECT id, id, NULL, NULL, NULL FROM service_accounts WHERE id = ANY($1) AND status = 'active'
+        UNION ALL
+        SELECT NULL, NULL, kind, ref, not_after FROM revocations WHERE ref = ANY($2) AND expires_at > $3
         """,
         list(session_ids),
         list(refs),
         now,
     )
-    living: set[UUID] = set()
+    living: dict[UUID, str] = {}
     revoked: dict[tuple[str, str], int] = {}
-    for session_id, kind, ref, not_after in rows:
+    for session_id, owner, kind, ref, not_after in rows:
         if session_id is not None:
-            living.add(session_id)
+            living[session_id] = str(owner)
         else:
             last_second = int(not_after.timestamp())
             revoked[kind, ref] = max(last_second, revoked.get((kind, ref), last_second))

@@ -1,35 +1,38 @@
-"""When keys were last used: noted in memory, written together, so that resolving a key never writes."""
+"""When things were last used: noted in memory, written together, so that using one never writes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from uuid import UUID
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.database import Database, Tx
 from chassis.errors import Unavailable
-from services.orgs.api_keys import store
 
 _FLUSH_SECONDS = 60.0
 
+Write = Callable[[Tx, Mapping[UUID, datetime]], Awaitable[None]]
 
-class KeyUsage:
-    """Remembers uses and writes each key's newest once a minute.
 
-    Other processes cache a key for some thirty seconds and ask again only then, so `last_used_at` is exact to
-    a minute or two. A process that is killed loses its last minute.
+class LastUsed:
+    """Remembers uses and writes the newest of each thing once a minute.
+
+    What is written is exact to a minute or two, since some who use a thing remember it themselves for a
+    while. A process that is killed loses its last minute.
     """
 
-    def __init__(self, db: Database, clock: Clock) -> None:
-        """Take where uses are written and the clock that dates them."""
+    def __init__(self, db: Database, clock: Clock, write: Write) -> None:
+        """Take how uses are written, in a transaction that spans tenants, and the clock that dates them."""
         self._db = db
         self._clock = clock
+        self._write = write
         self._uses: dict[UUID, datetime] = {}
 
-    def note(self, key_id: UUID) -> None:
-        """Remember that a key was used now."""
-        self._uses[key_id] = self._clock.now()
+    def note(self, used: UUID) -> None:
+        """Remember that something was used now."""
+        self._uses[used] = self._clock.now()
 
     async def flush(self) -> None:
         """Write what is remembered.
@@ -44,7 +47,7 @@ class KeyUsage:
             return
         try:
             async with self._db.platform() as tx:
-                await store.note_uses(tx, uses)
+                await self._write(tx, uses)
         except Exception:
             self._uses = uses | self._uses
             raise

@@ -1,0 +1,1 @@
+"""The OAuth endpoints of machines: tokens for service accounts, and introspection."""

@@ -1,0 +1,63 @@
+"""The table of used assertions, and the slice's values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, LargeBinary
+from sqlmodel import Field
+
+from services.token.service_accounts.models import ServiceAccount
+from services.token.tables import Base
+
+
+class UsedAssertionRow(Base, table=True):
+    """An assertion of `private_key_jwt` that was used, until it has expired: each is good once."""
+
+    __tablename__ = "used_assertions"
+
+    jti_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    client_id: UUID = Field(nullable=False)
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
+
+
+class AuthMethod(StrEnum):
+    """How a client proves itself (OpenID Connect Core §9)."""
+
+    BASIC = "client_secret_basic"
+    POST = "client_secret_post"
+    PRIVATE_KEY_JWT = "private_key_jwt"
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request says of its client: an id, and a secret or an assertion."""
+
+    client_id: str
+    method: AuthMethod
+    secret: str = ""
+    assertion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedAccount:
+    """A service account that has proven itself; `credential_id` is the secret it did so with.
+
+    With `private_key_jwt` that is the account itself.
+    """
+
+    account: ServiceAccount
+    credential_id: UUID
+    method: AuthMethod
+
+
+@dataclass(frozen=True, slots=True)
+class MachineToken:
+    """An access token of a service account; `expires_in` is in seconds."""
+
+    access_token: str
+    expires_in: int
+    scope: str
