@@ -179,10 +179,8 @@ class Operation(TypedDict, total=False):
     declares none), `scope` where: the path parameter that names the client, or `WHOLE` or `LISTED`. Without
     it that is `client_id` where the path has it, and else the whole installation.
     `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
-    idempotent), `request_body` is the contract's word on a body that the handler reads as a stream. The rest
-    is FastAPI's.
     idempotent). `oauth_errors` routes refuse as OAuth does, by default those of its credential class;
-    `request_body` describes a body that the handler reads by itself. The rest is FastAPI's.
+    `request_body` is the contract's word on a body that the handler reads by itself. The rest is FastAPI's.
     """
 
     shortcut: Answer
@@ -192,7 +190,6 @@ class Operation(TypedDict, total=False):
     idempotent: bool
     enrollment: bool
     oauth_errors: bool
-    request_body: dict[str, Any]
     impersonation: bool
     permission: str
     scope: str

@@ -46,6 +46,7 @@ ECHO_CONTRACT: dict[str, Any] = {
         },
         "/echo/user": {"get": _operation("user"), "post": _operation("user", body=64 * KIB)},
         "/echo/login": {"post": _operation("api_key", limit="login", body=16 * KIB)},
+        "/echo/oauth": {"post": {**_operation("oauth", body=64 * KIB), "x-errors": "oauth"}},
         "/echo/admin": {"get": _operation("admin", limit="admin")},
         "/echo/things/{id}": {"get": _operation("public", parameters=_ID)},
         "/echo/things/{id}/close": {"post": _operation("public", parameters=_ID)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -59,11 +60,13 @@ def test_operation_when_declared_then_says_all_that_the_gateway_and_a_reader_nee
     assert declared["tags"]
     success = [status for status in declared["responses"] if status.startswith(("2", "3"))]
     assert success
-    problem = {"$ref": "#/components/schemas/Problem"}
+    is_oauth = declared.get("x-errors") == "oauth"
+    form = "application/json" if is_oauth else "application/problem+json"
+    refusal = {"$ref": f"#/components/schemas/{'OAuthError' if is_oauth else 'Problem'}"}
     for status, response in declared["responses"].items():
         assert response["description"], status
         if status == "default" or status.startswith(("4", "5")):
-            assert response["content"]["application/problem+json"]["schema"] == problem, status
+            assert response["content"][form]["schema"] == refusal, status
     assert "default" in declared["responses"]
     if operation.access == "user":
         assert declared["security"] == [{"ApiKey": [], "AccessToken": []}]
@@ -91,6 +94,7 @@ class Credentials:
     gateway: str
     admin_key: str
     user: Login
+    machine: str
     http: requests.Session
 
     def of(self, access: str) -> dict[str, str]:
@@ -102,6 +106,8 @@ class Credentials:
                 return self.user.headers
             case "api_key":
                 return self.user.tenant.headers
+            case "oauth":
+                return {"authorization": self.machine}
             case _:
                 return {}
 
@@ -123,8 +129,12 @@ class Credentials:
 async def credentials(stack: Stack) -> AsyncIterator[Credentials]:
     """A client and user for the generated requests."""
     user = await stack.sign_up(await stack.tenant())
+    accounts = f"/api/admin/clients/{user.tenant.id}/service-accounts"
+    made = (await stack.call("POST", accounts, stack.admin, json={"name": "Worker"})).json()
+    pair = f"{made['service_account']['id']}:{made['client_secret']}"
+    basic = "Basic " + base64.b64encode(pair.encode()).decode()
     with requests.Session() as http:
-        yield Credentials(stack.gateways[0], stack.admin.key, user, http)
+        yield Credentials(stack.gateways[0], stack.admin.key, user, basic, http)
 
 
 @pytest.mark.timeout(300)

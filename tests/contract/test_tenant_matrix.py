@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,8 +16,11 @@ HOSTILE = {"origin": "https://evil.example"}
 OF_A_CLIENT = [operation for operation in operations() if operation.access in ("api_key", "user")]
 OF_USERS = [operation for operation in OF_A_CLIENT if operation.access == "user"]
 OF_ADMINS = [operation for operation in operations() if operation.access == "admin"]
+OF_OAUTH = [operation for operation in operations() if operation.access == "oauth"]
 OTHERS = [
-    operation for operation in operations() if operation.access not in ("public", "api_key", "user", "admin")
+    operation
+    for operation in operations()
+    if operation.access not in ("public", "api_key", "user", "admin", "oauth")
 ]
 
 
@@ -61,6 +65,8 @@ async def world(stack: Stack) -> World:
     keys = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/api-keys", stack.admin)
     publishable = next(key for key in keys.json()["items"] if key["kind"] == "publishable")
     devices = await stack.call("GET", "/api/auth/devices", a)
+    accounts = f"/api/admin/clients/{a.tenant.id}/service-accounts"
+    account = await stack.call("POST", accounts, stack.admin, json={"name": "Worker"})
     ids = {
         "client_id": a.tenant.id,
         "key_id": publishable["id"],
@@ -68,6 +74,7 @@ async def world(stack: Stack) -> World:
         "session_id": a.session_id,
         "device_id": devices.json()["items"][0]["id"],
         "user_id": a.user_id,
+        "account_id": account.json()["service_account"]["id"],
     }
     return World(stack, a, b, ids)
 
@@ -171,6 +178,26 @@ async def test_admin_operation_when_called_without_the_admin_key_then_is_refused
     allowed = await world.call(operation, world.stack.admin)
     assert allowed.status_code not in (401, 403), allowed.text
     assert allowed.status_code < 500, allowed.text
+
+
+@pytest.mark.parametrize("operation", OF_OAUTH, ids=named)
+async def test_oauth_operation_when_called_without_its_own_credentials_then_is_refused(
+    world: World, operation: Operation
+) -> None:
+    """Neither keys nor tokens of users open it, nor the account's id with another's secret."""
+    account = world.ids["account_id"]
+    for caller in (None, world.a.tenant, world.a, world.b, world.stack.admin):
+        answer = await world.call(operation, caller)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), answer.text
+    for secret in ("", world.a.tenant.api_key, world.a.access_token):
+        basic = base64.b64encode(f"{account}:{secret}".encode()).decode()
+        answer = await world.call(operation, None, {"authorization": f"Basic {basic}"})
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), answer.text
+    accounts = f"/api/admin/clients/{world.a.tenant.id}/service-accounts/{account}/keys"
+    made = await world.stack.call("POST", accounts, world.stack.admin)
+    basic = base64.b64encode(f"{account}:{made.json()['client_secret']}".encode()).decode()
+    own = await world.call(operation, None, {"authorization": f"Basic {basic}"})
+    assert own.status_code == 200, own.text
 
 
 def test_credential_class_when_new_then_this_matrix_is_taught_it() -> None:

@@ -349,7 +349,11 @@ async def test_assertion_when_signed_by_the_accounts_key_then_good_once(
     async def ask(
         payload: dict[str, Any], key: Any = private, algorithm: str = "ES256", **header: Any
     ) -> int:
-        assertion = jwt.encode(payload, key, algorithm, headers={"kid": "k1", **header})
+        if algorithm == "HS256":
+            assertion = by_public_key(payload, jwk)
+        else:
+            signing: Any = None if algorithm == "none" else key
+            assertion = jwt.encode(payload, signing, algorithm, headers={"kid": "k1", **header})
         form = {
             "grant_type": "client_credentials",
             "client_id": account.id,
