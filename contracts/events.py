@@ -84,6 +84,15 @@ class UserSessionsRevoked(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserFactorsReset(UserEvent):
+    """An admin removed a user's second factors and passkeys; its sessions ended."""
+
+    type: ClassVar[str] = "user_factors_reset"
+    factors: tuple[str, ...]
+    passkeys: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsersImported(ClientEvent):
     """An admin imported users; `is_complete` says whether the import came to its end."""
 

@@ -65,6 +65,7 @@ class Decisions:
                 (b"x-auth-user-id", decided.user_id),
                 (b"x-auth-session-id", decided.session_id),
                 (b"x-auth-role", decided.role),
+                (b"x-auth-impersonator-id", decided.impersonator_id),
                 (b"x-auth-scope", scope_claim),
             )
             if value is not None

@@ -77,7 +77,8 @@ OWN_PATHS: Final[dict[str, Any]] = {
         "Decision for proxies",
         "For nginx `auth_request`, Traefik ForwardAuth and Envoy's HTTP `ext_authz`: judges `X-API-Key` and "
         "`Authorization` of the request that is asked about, and answers who is calling in "
-        "`X-Auth-Client-Id`, `X-Auth-User-Id`, `X-Auth-Session-Id`, `X-Auth-Role` and `X-Auth-Scope`. "
+        "`X-Auth-Client-Id`, `X-Auth-User-Id`, `X-Auth-Session-Id`, `X-Auth-Role`, `X-Auth-Scope` and, when "
+        "an admin acts in the user's name, `X-Auth-Impersonator-Id`. "
         "Refuses with 401, 403 or 429. `?require=api_key` asks for the client alone. The proxy must delete "
         "these headers from what its clients send.",
     ),

@@ -21,7 +21,10 @@ from gateway.tests.running import RunningGateway
 from tests.harness import ORIGIN, System, Tenant
 
 _START_SECONDS = 20.0
-_TOLD = ("x-auth-client-id", "x-auth-user-id", "x-auth-session-id", "x-auth-role", "x-auth-scope")
+_TOLD = (
+    *("x-auth-client-id", "x-auth-user-id", "x-auth-session-id", "x-auth-role", "x-auth-scope"),
+    "x-auth-impersonator-id",
+)
 _FORGED = dict.fromkeys(_TOLD, "forged")
 
 _NGINX = Template(
@@ -196,6 +199,7 @@ async def test_decision_tells_who_is_calling(gateway: RunningGateway, tenant: Te
     assert answer.headers["x-auth-session-id"] == person.session_id
     assert answer.headers["x-auth-role"] == "user"
     assert "x-auth-scope" not in answer.headers
+    assert "x-auth-impersonator-id" not in answer.headers
     assert answer.headers["cache-control"] == "no-store"
 
 

@@ -174,6 +174,14 @@ async def delete(tx: Tx, passkey_id: UUID) -> None:
     await tx.execute("DELETE FROM passkeys WHERE id = $1 AND client_id = current_client()", passkey_id)
 
 
+async def delete_all(tx: Tx, user_id: UUID) -> int:
+    """Remove all passkeys of a user of the current client; how many there were."""
+    deleted = await tx.fetch(
+        "DELETE FROM passkeys WHERE user_id = $1 AND client_id = current_client() RETURNING id", user_id
+    )
+    return len(deleted)
+
+
 def _read(row: asyncpg.Record) -> Passkey:
     return Passkey(
         id=row["passkey_id"],
@@ -192,8 +200,3 @@ def _read(row: asyncpg.Record) -> Passkey:
         last_used_at=row["last_used_at"],
         clone_suspected_at=row["clone_suspected_at"],
     )
-
-
-async def delete_all(tx: Tx, user_id: UUID) -> None:
-    """Remove every passkey of a user."""
-    await tx.execute("DELETE FROM passkeys WHERE user_id = $1 AND client_id = current_client()", user_id)

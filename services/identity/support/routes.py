@@ -224,6 +224,21 @@ def _declare_users(router: Router, support: SupportService) -> None:
         """Take back the locks that failed attempts put on the user's address, from wherever they came."""
         return SupportUserView.of(await support.unlock(caller, client_id, user_id))
 
+    @router.post(
+        "/api/admin/clients/{client_id}/users/{user_id}/reset-mfa",
+        access=Access.ADMIN,
+        permission="users:write",
+        limit="admin",
+        responses={**_NO_USER, **_NOT_SPREAD},
+    )
+    async def reset_user_mfa(client_id: UUID, user_id: UUID, caller: Caller) -> SupportUserView:
+        """Remove the authenticator app, the recovery codes and the passkeys of a user who has lost them.
+
+        Its sessions end, and no device is trusted any more. Be sure who asks: the next login needs the
+        password only, unless the client demands a second factor, which is then set up anew.
+        """
+        return SupportUserView.of(await support.reset_factors(caller, client_id, user_id))
+
 
 def _declare_sessions(router: Router, support: SupportService, cursors: Cursors) -> None:
     @router.get(

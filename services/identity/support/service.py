@@ -25,6 +25,8 @@ from services.identity.errors import ChangeNotSpread, UserNotActive, UserNotFoun
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.service import LockoutService
 from services.identity.logins.models import FactorSource
+from services.identity.passkeys import store as passkeys
+from services.identity.recovery_codes import store as recovery_codes
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
 from services.identity.sessions.models import Duty, DutyKind
@@ -37,6 +39,7 @@ from services.identity.support.models import (
     UserChange,
     UserDetails,
 )
+from services.identity.totp import store as totp
 from services.identity.users import store as users
 from services.identity.users.email import Email, search_prefix
 from services.identity.users.models import User, UserStatus
@@ -46,6 +49,7 @@ log = structlog.get_logger()
 ACTIONS = Counter("support_actions_total", "What admins did to users.", ["action"])
 
 _REVOKED = "admin_revoked"
+_FACTORS_RESET = "factors_reset"
 
 
 class SupportService:
@@ -126,7 +130,7 @@ class SupportService:
         if not change.fields:
             raise UnprocessableRequest(errors=(FieldError("body", "empty", "No field to change is named."),))
         async with self._db.tenant(client_id) as tx:
-            before = await store.lock(tx, user_id)
+            before = await users.lock(tx, user_id)
             if before is None:
                 raise UserNotFound
             after = await store.change(tx, user_id, change, self._clock.now())
@@ -152,6 +156,37 @@ class SupportService:
             await self._outbox.emit(tx, unlocked, caller, client_id=client_id)
             details = await self._details(tx, user)
         ACTIONS.labels("unlock").inc()
+        return details
+
+    async def reset_factors(self, caller: CallerContext, client_id: UUID, user_id: UUID) -> UserDetails:
+        """Remove every second factor and passkey of a user who has lost them, and end its sessions.
+
+        Whoever is at one of them may be the one who took the factors.
+
+        Raises:
+            UserNotFound: the client has no such user.
+            ChangeNotSpread: they are removed; sessions will end later.
+        """
+        async with self._db.tenant(client_id) as tx:
+            before = await users.lock(tx, user_id)
+            if before is None:
+                raise UserNotFound
+            had = await self._details(tx, before)
+            await totp.delete(tx, user_id)
+            await recovery_codes.delete(tx, user_id)
+            removed = await passkeys.delete_all(tx, user_id)
+            await self._factor_lockouts.unlock(tx, before)
+            after = await store.drop_factors(tx, user_id, self._clock.now())
+            reset = events.UserFactorsReset(target_id=user_id, factors=had.factors, passkeys=removed)
+            await self._outbox.emit(tx, reset, caller, client_id=client_id)
+            duties = [
+                await self._duties.owe(tx, DutyKind.END_SESSIONS, caller, reason=_FACTORS_RESET, of=after),
+                await self._duties.owe(tx, DutyKind.PUT_USER, caller, of=after),
+            ]
+            details = await self._details(tx, after)
+        ACTIONS.labels("reset_mfa").inc()
+        for duty in duties:
+            await self._fulfil(duty, caller)
         return details
 
     async def sessions(

@@ -52,18 +52,6 @@ async def page(
     return [users.read(row) for row in rows]
 
 
-async def lock(tx: Tx, user_id: UUID) -> User | None:
-    """Return a user of the current client, and keep everyone else from changing it until the end."""
-    row = await tx.fetchrow(
-        f"""
-        SELECT {users.COLUMNS} FROM users AS u WHERE u.id = $1 AND u.client_id = current_client()
-        FOR NO KEY UPDATE
-        """,  # noqa: S608 - a constant of the slice that owns the table
-        user_id,
-    )
-    return users.read(row) if row else None
-
-
 async def change(tx: Tx, user_id: UUID, change: UserChange, now: datetime) -> User:
     """Write the changed fields of a locked user; a suspension also voids what proved the user before."""
     row = await tx.fetchrow(
@@ -90,6 +78,23 @@ async def change(tx: Tx, user_id: UUID, change: UserChange, now: datetime) -> Us
         change.metadata_json,
         change.locale,
         change.phone,
+        now,
+    )
+    if row is None:
+        raise LookupError("the user was not locked")
+    return users.read(row)
+
+
+async def drop_factors(tx: Tx, user_id: UUID, now: datetime) -> User:
+    """Say of a locked user that it has no second factor, and void what proved it before."""
+    row = await tx.fetchrow(
+        f"""
+        UPDATE users AS u
+        SET mfa_enabled = false, auth_epoch = auth_epoch + 1, version = version + 1, updated_at = $2
+        WHERE id = $1 AND client_id = current_client()
+        RETURNING {users.COLUMNS}
+        """,  # noqa: S608 - a constant of the slice that owns the table
+        user_id,
         now,
     )
     if row is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from chassis.context import CallerContext
 from chassis.ids import new_id
@@ -18,7 +19,12 @@ from services.identity.tests.conftest import (
     no_duties,
     sign_up,
 )
+from services.identity.tests.pages import log_in_by, plant
+from services.identity.tests.second_factors import claims_of, clock_of_apps, new_protected
 from tests.harness import Answer, System, Tenant
+from tests.webauthn_device import Device
+
+__all__ = ["clock_of_apps"]
 
 CONTRACT = Path(__file__).parents[3] / "gateway" / "openapi.json"
 USERS = "/api/admin/clients/{}/users"
@@ -39,13 +45,6 @@ async def refreshed(person: Person, refresh_token: str) -> int:
     caller = person.tenant.caller()
     answer = await person.system.call("token", "POST", "/api/auth/refresh", caller=caller, json=body)
     return answer.status
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    """The claims of an access token."""
-    part = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    return claims
 
 
 async def impersonated(person: Person, admin: CallerContext) -> tuple[Answer, CallerContext]:
@@ -362,3 +361,32 @@ async def test_a_session_in_a_users_name_does_nothing_that_is_for_the_user_alone
         "identity", "POST", "/api/auth/change-password", caller=person.caller(), json=body
     )
     assert changed.status == 200
+
+
+@pytest.mark.usefixtures("clock_of_apps")
+async def test_lost_factors_are_removed_by_support_with_every_session_and_login_that_waits(
+    system: System, tenant: Tenant
+) -> None:
+    protected = await new_protected(system, tenant)
+    person = protected.person
+    device = Device()
+    await plant(person, device)
+    assert (await log_in_by(system, tenant, device)).status == 200
+    waiting = await protected.challenge()
+    seen = await support(person, "GET")
+    assert seen.json["factors"] == ["totp", "recovery_code", "passkey"]
+
+    reset = await support(person, "POST", "/reset-mfa")
+
+    assert reset.status == 200, reset.body
+    assert (reset.json["factors"], reset.json["mfa_enabled"]) == ([], False)
+    event = await system.event("user_factors_reset", client_id=tenant.id)
+    assert (event.actor_type, event.target_id) == ("admin_key", person.id)
+    assert event.data == {"factors": ["totp", "recovery_code", "passkey"], "passkeys": 1}
+    assert await refreshed(person, person.document["refresh_token"]) == 401
+    assert (await protected.show(waiting, protected.app.code())).code == "invalid_mfa_token"
+    assert (await protected.show(waiting, protected.recovery_codes[0], "recovery-codes")).status == 401
+    assert (await log_in_by(system, tenant, device)).status == 401
+    opened = await person.log_in()
+    assert opened.status == 200
+    assert claims_of(opened.json["access_token"])["amr"] == ["pwd"]
