@@ -186,7 +186,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     profiles = ProfileService(db, outbox, clock, duties)
     factor_lockouts = FactorLockouts(outbox, clock, _factor_lockout_rules(settings), emails)
     factors = SecondFactors(
-        db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts
+        db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts, mailer=mailer
     )
     proofs = FreshProof(clock, gate, passwords, factors)
     totp = TotpService(

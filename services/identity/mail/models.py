@@ -25,6 +25,7 @@ class MailKind(StrEnum):
     EMAIL_CHANGE_CONFIRM = "email_change_confirm"
     EMAIL_CHANGE_NOTICE = "email_change_notice"
     NEW_SIGN_IN = "new_sign_in"
+    RECOVERY_CODE_USED = "recovery_code_used"
     ACCOUNT_DELETED = "account_deleted"
     INVITATION = "invitation"
     SSO_HINT = "sso_hint"

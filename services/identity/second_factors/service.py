@@ -21,6 +21,8 @@ from contracts import events
 from services.identity.errors import AccountLocked, WrongCode
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.logins.models import Factor
+from services.identity.mail.models import MailKind
+from services.identity.mail.service import Mailer
 from services.identity.recovery_codes.factor import RecoveryCodeFactor
 from services.identity.totp.codes import CODE_PATTERN
 from services.identity.totp.factor import TotpFactor
@@ -49,13 +51,15 @@ class SecondFactors:
         totp: TotpFactor,
         recovery_codes: RecoveryCodeFactor,
         lockouts: FactorLockouts,
+        mailer: Mailer,
     ) -> None:
-        """Take the factors that are codes."""
+        """Take the factors that are codes, and who tells users that a recovery code was used."""
         self._db = db
         self._outbox = outbox
         self._totp = totp
         self._recovery_codes = recovery_codes
         self._lockouts = lockouts
+        self._mailer = mailer
 
     async def show(self, caller: CallerContext, user: User, factor: Factor, code: str) -> None:
         """Take a code of a user, and use it up; what it says is committed, whatever becomes of the rest.
@@ -124,6 +128,8 @@ class SecondFactors:
                 left = await self._recovery_codes.left(tx, user.id)
                 used = events.RecoveryCodeUsed(target_id=user.id, remaining=left.remaining)
                 await self._outbox.emit(tx, used, caller, actor=Actor(ActorType.USER, str(user.id)))
+                told = {"remaining": str(left.remaining)}
+                await self._mailer.send(tx, caller, user, MailKind.RECOVERY_CODE_USED, told)
                 return True
             case _:
                 # A passkey is no code: its ceremony decides.

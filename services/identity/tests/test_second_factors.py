@@ -325,6 +325,9 @@ async def test_recovery_codes_are_used_up_and_replaced(system: System, user: Pro
     assert left.headers["cache-control"] == "no-store"
     event = await system.event("recovery_code_used", client_id=user.person.tenant.id)
     assert (event.actor_id, event.data) == (user.person.id, {"remaining": 9})
+    mail, *_ = await system.mails(user.person.email, "recovery_code_used")
+    assert "9" in mail.text
+    assert not any(code in mail.text + mail.html for code in user.recovery_codes)
     opened = await system.event("session_opened", client_id=user.person.tenant.id, after=1)
     assert "mfa" in str(opened.data["amr"])
 
