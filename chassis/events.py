@@ -67,6 +67,16 @@ class AdminKeyUsed(DomainEvent):
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRefused(DomainEvent):
+    """An admin, or who acts in a user's name, asked for what is not theirs; `reason` is the error code."""
+
+    type: ClassVar[str] = "access_refused"
+    reason: str
+    method: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """The envelope: what is stored, relayed and audited."""

@@ -33,7 +33,7 @@ from chassis.errors import (
     Unauthenticated,
     UnprocessableRequest,
 )
-from chassis.events import AdminKeyUsed
+from chassis.events import AccessRefused, AdminKeyUsed
 from chassis.models import AnswerModel, field_error
 from chassis.outbox import Outbox
 from chassis.problems import problem
@@ -44,6 +44,7 @@ log = structlog.get_logger()
 KIB = 1024
 _BODY_LIMIT = {"GET": 0, "DELETE": 16 * KIB, "POST": 64 * KIB, "PUT": 64 * KIB, "PATCH": 64 * KIB}
 _DEFAULT_BUDGET_SECONDS = 15.0
+_MAX_SHOWN_PATH = 256
 _BUDGET_HEADER = b"x-request-timeout-ms"
 
 _CLIENT = "client_id"
@@ -117,11 +118,16 @@ class BoundedRoute(APIRoute):
 
         async def bounded(request: Request) -> Response:
             request.scope["oauth_errors"] = declared["x-errors"] == "oauth"
-            _caller_of(request).check_access(
-                access, for_enrollment=for_enrollment, for_impersonation=for_impersonation
-            )
-            if access is Access.ADMIN:
-                _check_admin(request, permission, admin_scope)
+            caller = _caller_of(request)
+            try:
+                caller.check_access(
+                    access, for_enrollment=for_enrollment, for_impersonation=for_impersonation
+                )
+                if access is Access.ADMIN:
+                    _check_admin(request, permission, admin_scope)
+            except AppError as error:
+                await _record_refusal(request, caller, error)
+                raise
             length = request.headers.get("content-length")
             if length is not None and int(length) > body_limit:
                 raise BodyTooLarge
@@ -133,6 +139,16 @@ class BoundedRoute(APIRoute):
             return await kept.run(_caller_of(request), key, request, handle)
 
         return bounded
+
+
+async def _record_refusal(request: Request, caller: CallerContext, error: AppError) -> None:
+    """Put on record what people with rights over others were refused; others' requests are too many."""
+    if caller.access is Access.ADMIN or caller.impersonator_id is not None:
+        refused = AccessRefused(
+            reason=error.code, method=request.method, path=request.scope["path"][:_MAX_SHOWN_PATH]
+        )
+        outbox: Outbox = request.app.state.outbox
+        await outbox.append(refused, caller)
 
 
 def _check_admin(request: Request, permission: str | None, scope: str) -> None:
@@ -270,10 +286,11 @@ class Router:
         )
 
 
-def build_api(service: str, routers: list[Router], kept: idempotency.Idempotency) -> FastAPI:
+def build_api(service: str, routers: list[Router], kept: idempotency.Idempotency, outbox: Outbox) -> FastAPI:
     """Return the FastAPI application of a service, with every error rendered as a problem document."""
     api = FastAPI(title=f"AuthService {service}", docs_url=None, redoc_url=None, openapi_url=None)
     api.state.idempotency = kept
+    api.state.outbox = outbox
     for router in routers:
         api.include_router(router.fastapi)
     api.add_exception_handler(AppError, _render)

@@ -88,7 +88,7 @@ class Service:
         resources: Sequence[Resource] = (),
     ) -> App:
         """Assemble the process: faces, the parts every service has, the slices' resources and jobs."""
-        api = build_api(self.name, routes, self.idempotency)
+        api = build_api(self.name, routes, self.idempotency, self.outbox)
 
         def make_face(probes: Probes) -> ASGIApp:
             key = self.keys.key(GATEWAY, self.name)

@@ -355,6 +355,9 @@ async def test_a_session_in_a_users_name_does_nothing_that_is_for_the_user_alone
                 path = path.replace(f"{{{name}}}", str(new_id()))
             refused = await system.call(service, method, path, caller=caller, json={})
             assert (refused.status, refused.code) == (403, "impersonation_refused"), (method, template)
+    refused_event = await system.event("access_refused", client_id=person.tenant.id)
+    assert refused_event.data["reason"] == "impersonation_refused"
+    assert refused_event.data["impersonator_id"] == "admin_key"
     # The same request of the user itself is judged by its content.
     body = {"current_password": PASSWORD, "new_password": "another horse, another battery"}
     changed = await system.call(
