@@ -46,6 +46,7 @@ NO_LOGIN = {
     "POST /api/admin/clients/{client_id}/users/{user_id}/impersonate": (
         "An admin acts; the token says so, lives for an hour at most, and opens nothing of the user's own."
     ),
+    "POST /oauth/token": "A service account shows its own secret; the token is of no user.",
 }
 """What answers tokens and is no way in for who says it is the user."""
 
