@@ -19,6 +19,7 @@ from contracts.relying_party import RelyingPartyDefaults
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.auth_rpc.rpc import auth_rpc
+from services.identity.captcha.service import VERIFY_URLS, CaptchaRules, CaptchaService
 from services.identity.config import IdentitySettings
 from services.identity.devices.routes import routes as device_routes
 from services.identity.devices.service import DeviceService
@@ -46,8 +47,10 @@ from services.identity.passkeys.registrations import PasskeyRegistrations
 from services.identity.passkeys.routes import routes as passkey_routes
 from services.identity.passkeys.service import PasskeyFactors, PasskeyService
 from services.identity.passwords import store as password_store
+from services.identity.passwords.breaches import LeakedPasswords
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.inventory import SchemeInventory
+from services.identity.passwords.new_passwords import NewPasswords
 from services.identity.passwords.policy import PasswordPolicy, PolicyRules
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
@@ -167,12 +170,21 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         base_url=settings.base_url,
     )
     mail_requests = MailRequests(db, outbox, clock, service.sealer)
+    captcha = _captcha(settings)
+    leaked = LeakedPasswords(settings.password_breach_url, settings.password_breach_timeout.total_seconds())
+    new_passwords = NewPasswords(
+        PasswordPolicy(_policy_rules(settings)),
+        clients,
+        leaked,
+        block_leaked=settings.password_block_breached,
+    )
     passwords = PasswordService(
         db,
         outbox,
         clock,
         hasher=hasher,
-        policy=PasswordPolicy(_policy_rules(settings)),
+        new_passwords=new_passwords,
+        captcha=captcha,
         lockouts=lockouts,
         emails=emails,
         blocklist=DomainBlocklist(settings.blocked_email_domains),
@@ -248,8 +260,21 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             "mail requests": mail_requests.run,
             "email token purge": tokens.purge,
         },
-        resources=[hasher, provider, delivery],
+        resources=[hasher, provider, captcha, leaked, delivery],
     )
+
+
+def _captcha(settings: IdentitySettings) -> CaptchaService:
+    provider, secret = settings.captcha_provider, settings.captcha_secret
+    required = {"signup": settings.captcha_signup_required, "login": settings.captcha_login_required}
+    rules = CaptchaRules(
+        verify_url=settings.captcha_verify_url or (VERIFY_URLS[provider] if provider else None),
+        secret=secret.get_secret_value() if secret else "",
+        hostnames=frozenset(settings.captcha_hostnames or ()),
+        min_score=settings.captcha_min_score,
+        required=[action for action, is_required in required.items() if is_required],
+    )
+    return CaptchaService(rules, settings.captcha_timeout.total_seconds())
 
 
 def _risk_provider(settings: IdentitySettings) -> RiskProvider:
@@ -355,6 +380,7 @@ def _policy_rules(settings: IdentitySettings) -> PolicyRules:
         min_unique=settings.password_min_unique,
         block_common=settings.password_block_common,
         block_user_info=settings.password_block_user_info,
+        block_low_entropy=settings.password_block_low_entropy,
     )
 
 

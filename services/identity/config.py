@@ -13,6 +13,7 @@ from pydantic import Field, FilePath, SecretStr, model_validator
 from chassis.settings import CommaList, Duration, Environment, ForeignSecret, ServiceSettings
 from contracts.relying_party import check_origin, check_rp_id, fits
 from contracts.session import CookieSettings
+from services.identity.captcha.service import CaptchaProvider
 
 
 class IdentitySettings(ServiceSettings, CookieSettings):
@@ -78,6 +79,42 @@ class IdentitySettings(ServiceSettings, CookieSettings):
     )
     lockout_longest: Duration = Field(timedelta(minutes=15), description="No lock is longer.")
 
+    captcha_provider: CaptchaProvider | None = Field(
+        None, description="Whose CAPTCHA guards sign-up and login: turnstile, hcaptcha or recaptcha."
+    )
+    captcha_secret: SecretStr | None = Field(None, description="The secret that the provider gave.")
+    captcha_site_key: str | None = Field(None, description="The public key that pages show the widget with.")
+    captcha_verify_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="An own verifier of the same form, instead of the provider's.",
+    )
+    captcha_timeout: Duration = Field(
+        timedelta(seconds=5), description="How long its answer may take; then 503 `captcha_unavailable`."
+    )
+    captcha_signup_required: bool = Field(False, description="Sign-ups need a solved CAPTCHA.")
+    captcha_login_required: bool = Field(False, description="Password logins need a solved CAPTCHA.")
+    captcha_hostnames: CommaList | None = Field(
+        None, description="Hosts of the pages that CAPTCHAs may be solved on; any when not set."
+    )
+    captcha_min_score: float = Field(
+        0.5, ge=0, le=1, description="Least score, where the provider gives one (reCAPTCHA v3)."
+    )
+    password_block_low_entropy: bool = Field(
+        True, description="Refuse passwords of sequences, repetitions and keyboard rows."
+    )
+    password_breach_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Range query for leaked passwords (k-anonymity, as of Have I Been Pwned): the first five "
+        "digits of the SHA-1 are appended. Its failure refuses nobody.",
+    )
+    password_breach_timeout: Duration = Field(
+        timedelta(seconds=2), description="How long its answer may take; then the password counts as good."
+    )
+    password_block_breached: bool = Field(
+        True, description="Whether it is asked for every client, or only for those whose policy wants it."
+    )
     risk_provider_url: str | None = Field(
         None,
         pattern=r"^https?://",
@@ -168,6 +205,15 @@ class IdentitySettings(ServiceSettings, CookieSettings):
         if self.smtp_url is not None:
             return "smtp"
         return "local" if self.environment is Environment.DEVELOPMENT else "none"
+
+    @model_validator(mode="after")
+    def _check_captcha(self) -> Self:
+        is_there = bool(self.captcha_provider or self.captcha_verify_url)
+        if (self.captcha_signup_required or self.captcha_login_required) and not is_there:
+            raise ValueError("CAPTCHA_SIGNUP_REQUIRED and CAPTCHA_LOGIN_REQUIRED need CAPTCHA_PROVIDER")
+        if is_there and self.captcha_secret is None:
+            raise ValueError("CAPTCHA_SECRET is missing: the provider answers nobody without it")
+        return self
 
     @model_validator(mode="after")
     def _check_lockout(self) -> Self:

@@ -174,6 +174,27 @@ class EmailDomainBlocked(UnprocessableRequest):
     detail = "Email addresses at this domain are not accepted."
 
 
+class CaptchaRequired(UnprocessableRequest):
+    """The request must carry the token of a solved CAPTCHA."""
+
+    code = "captcha_required"
+    detail = "Solve the CAPTCHA and send its token as captcha_token."
+
+
+class CaptchaFailed(UnprocessableRequest):
+    """The token of the CAPTCHA is not good, or was used before."""
+
+    code = "captcha_failed"
+    detail = "The CAPTCHA was not solved, or its token is too old. Try again."
+
+
+class CaptchaUnavailable(Unavailable):
+    """The CAPTCHA's provider does not answer, and without its word nobody is let in."""
+
+    code = "captcha_unavailable"
+    detail = "The CAPTCHA cannot be checked right now. Try again shortly."
+
+
 class WeakPassword(UnprocessableRequest):
     """The password breaks the policy; `errors` names each broken rule."""
 

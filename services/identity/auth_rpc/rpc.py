@@ -51,16 +51,27 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
                 "password": request.password,
                 "display_name": request.display_name,
                 "metadata": decode_struct(request.metadata),
+                "captcha_token": request.captcha_token or None,
             },
         )
-        signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
+        signup = Signup(
+            body.email, body.password, body.display_name or "", body.metadata or {}, body.captcha_token
+        )
         return encode_outcome(await self._passwords.sign_up(caller, signup, Browser()))
 
     async def Login(self, request: auth_pb2.LoginRequest, _context: RpcContext) -> auth_pb2.SessionResponse:
         """Log a user in; see `POST /api/auth/login`."""
         caller = await self._client(request.api_key)
-        body = checked(LoginRequest, {"email": request.email, "password": request.password})
-        return encode_outcome(await self._passwords.log_in(caller, body.email, body.password, Browser()))
+        members = {
+            "email": request.email,
+            "password": request.password,
+            "captcha_token": request.captcha_token or None,
+        }
+        body = checked(LoginRequest, members)
+        outcome = await self._passwords.log_in(
+            caller, body.email, body.password, Browser(), body.captcha_token
+        )
+        return encode_outcome(outcome)
 
     async def Refresh(
         self, request: auth_pb2.RefreshRequest, _context: RpcContext

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chassis.errors import FieldError
+from contracts.password_policy import PasswordPolicySetting
 from services.identity.errors import WeakPassword
 from services.identity.passwords.hasher import normalize
+from services.identity.passwords.predictability import LEAST_SURPRISES, surprises
 from services.identity.users.email import Email
 
 _COMMON_FILE = Path(__file__).with_name("common_passwords.txt")
@@ -26,6 +28,10 @@ class PolicyRules:
     min_unique: int
     block_common: bool
     block_user_info: bool
+    block_low_entropy: bool
+
+
+_NOTHING_MORE = PasswordPolicySetting()
 
 
 class PasswordPolicy:
@@ -34,15 +40,25 @@ class PasswordPolicy:
     def __init__(self, rules: PolicyRules) -> None:
         """Read the committed list of common passwords, whose source its first lines name."""
         self._rules = rules
-        self._common = _read_common() if rules.block_common else frozenset()
+        self._common = _read_common()
 
-    def check(self, password: str, *, email: Email, display_name: str, field: str) -> None:
+    def check(
+        self,
+        password: str,
+        *,
+        email: Email,
+        display_name: str,
+        field: str,
+        own: PasswordPolicySetting = _NOTHING_MORE,
+    ) -> None:
         """Check a new password in its NFC form; `field` is the request's name for it.
+
+        `own` is what the client asks for beyond the installation's rules.
 
         Raises:
             WeakPassword: with every rule it breaks.
         """
-        rules = self._rules
+        rules = _tightened(self._rules, own)
         encoded = normalize(password)
         text = encoded.decode()
         folded = text.casefold()
@@ -55,12 +71,28 @@ class PasswordPolicy:
             broken.append(
                 ("password_too_uniform", f"It must have at least {rules.min_unique} different characters.")
             )
-        if folded in self._common:
+        if rules.block_common and folded in self._common:
             broken.append(("password_too_common", "It is one of the most used passwords."))
+        if not broken and rules.block_low_entropy and surprises(folded) < LEAST_SURPRISES:
+            broken.append(
+                ("password_too_predictable", "It consists of sequences, repetitions or keyboard rows.")
+            )
         if rules.block_user_info and any(token in folded for token in _user_tokens(email, display_name)):
             broken.append(("password_contains_user_info", "It must not contain your name or email address."))
         if broken:
             raise WeakPassword(errors=tuple(FieldError(field, code, detail) for code, detail in broken))
+
+
+def _tightened(rules: PolicyRules, own: PasswordPolicySetting) -> PolicyRules:
+    """Return the stricter of both rules, each by itself."""
+    return PolicyRules(
+        min_length=max(rules.min_length, own.min_length or 0),
+        max_bytes=rules.max_bytes,
+        min_unique=max(rules.min_unique, own.min_unique or 0),
+        block_common=rules.block_common or own.block_common,
+        block_user_info=rules.block_user_info or own.block_user_info,
+        block_low_entropy=rules.block_low_entropy or own.block_low_entropy,
+    )
 
 
 def _user_tokens(email: Email, display_name: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Response
 from pydantic import Field
@@ -17,6 +17,7 @@ from contracts.session import (
     TransportRequest,
     chosen_transport,
 )
+from services.identity.captcha.service import MAX_TOKEN_LENGTH
 from services.identity.devices.cookie import DeviceCookie, browser_of
 from services.identity.logins.answers import LoginAnswer, login_answer
 from services.identity.passwords.service import PasswordService, Signup
@@ -26,12 +27,15 @@ from services.identity.users.fields import DisplayName, Metadata
 _MAX_TYPED_PASSWORD = 1024
 """Bounds what is normalised; the policy bounds what is hashed."""
 
-_BUSY: dict[int | str, dict[str, Any]] = {
-    503: {"description": "`overloaded`: too many passwords wait to be hashed; see `Retry-After`"}
-}
 _LOCKED: dict[int | str, dict[str, Any]] = {
     429: {"description": "`account_locked`, `source_locked`: see `Retry-After`"}
 }
+
+
+CaptchaToken = Annotated[
+    str,
+    Field(max_length=MAX_TOKEN_LENGTH, description="What the CAPTCHA widget gave, where one is required."),
+]
 
 
 class SignupRequest(TransportRequest):
@@ -41,6 +45,7 @@ class SignupRequest(TransportRequest):
     password: str = Field(max_length=_MAX_TYPED_PASSWORD)
     display_name: DisplayName | None = None
     metadata: Metadata | None = None
+    captcha_token: CaptchaToken | None = None
 
 
 class LoginRequest(TransportRequest):
@@ -48,6 +53,7 @@ class LoginRequest(TransportRequest):
 
     email: str = Field(max_length=MAX_TYPED_LENGTH)
     password: str = Field(min_length=1, max_length=_MAX_TYPED_PASSWORD)
+    captcha_token: CaptchaToken | None = None
 
 
 class ChangePasswordRequest(RequestModel):
@@ -77,7 +83,8 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         responses={
             409: {"description": "`email_taken`"},
             422: {
-                "description": "`invalid_email`, `email_domain_blocked`, `weak_password`, `validation_failed`"
+                "description": "`invalid_email`, `email_domain_blocked`, `weak_password`, "
+                "`captcha_required`, `captcha_failed`, `validation_failed`"
             },
             503: {"description": "`session_unavailable`: the account exists now, log in; or `overloaded`"},
         },
@@ -98,7 +105,9 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         are ignored.
         """
         transport = chosen_transport(body, token_transport, session_mode)
-        signup = Signup(body.email, body.password, body.display_name or "", body.metadata or {})
+        signup = Signup(
+            body.email, body.password, body.display_name or "", body.metadata or {}, body.captcha_token
+        )
         outcome = await passwords.sign_up(caller, signup, browser_of(device_token, transport))
         return login_answer(outcome, transport, cookie, response)
 
@@ -110,8 +119,11 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         responses={
             401: {"description": "`invalid_credentials`"},
             403: {"description": "`login_blocked`: the client's policy refuses logins as risky as this one"},
+            422: {
+                "description": "`captcha_required`, `captcha_failed`, `invalid_email`, `validation_failed`"
+            },
             **_LOCKED,
-            **_BUSY,
+            503: {"description": "`overloaded`: see `Retry-After`; `captcha_unavailable`"},
         },
     )
     async def login(
@@ -131,7 +143,7 @@ def routes(passwords: PasswordService, cookie: RefreshCookie) -> Router:
         """
         transport = chosen_transport(body, token_transport, session_mode)
         outcome = await passwords.log_in(
-            caller, body.email, body.password, browser_of(device_token, transport)
+            caller, body.email, body.password, browser_of(device_token, transport), body.captcha_token
         )
         return login_answer(outcome, transport, cookie, response)
 

@@ -17,9 +17,13 @@ from chassis.outbox import Outbox
 from contracts import events
 from contracts.clients import ClientDirectory
 from contracts.security_policy import SecurityPolicy
+from services.identity.captcha.service import CaptchaService
 from services.identity.devices.service import DeviceService
 from services.identity.errors import (
     AccountLocked,
+    CaptchaFailed,
+    CaptchaRequired,
+    CaptchaUnavailable,
     EmailTaken,
     HashingInterrupted,
     InvalidCredentials,
@@ -41,7 +45,7 @@ from services.identity.logins.service import LoginGate
 from services.identity.passwords import store
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.models import Account
-from services.identity.passwords.policy import PasswordPolicy
+from services.identity.passwords.new_passwords import NewPasswords
 from services.identity.passwords.schemes import scheme_of
 from services.identity.risk.signals import is_listed
 from services.identity.sessions.duties import SessionDuties
@@ -67,6 +71,7 @@ class Signup:
     password: str
     display_name: str
     metadata: dict[str, Any]
+    captcha_token: str | None = None
 
 
 class PasswordService:
@@ -79,7 +84,8 @@ class PasswordService:
         clock: Clock,
         *,
         hasher: PasswordHasher,
-        policy: PasswordPolicy,
+        new_passwords: NewPasswords,
+        captcha: CaptchaService,
         lockouts: LockoutService,
         emails: EmailHasher,
         blocklist: DomainBlocklist,
@@ -95,7 +101,8 @@ class PasswordService:
         self._outbox = outbox
         self._clock = clock
         self._hasher = hasher
-        self._policy = policy
+        self._new_passwords = new_passwords
+        self._captcha = captcha
         self._lockouts = lockouts
         self._emails = emails
         self._blocklist = blocklist
@@ -111,6 +118,7 @@ class PasswordService:
 
         Raises:
             InvalidEmail, EmailDomainBlocked, WeakPassword: a rule is broken.
+            CaptchaRequired, CaptchaFailed, CaptchaUnavailable: see `CaptchaService`.
             EmailTaken: the client has a user with this address.
             SessionUnavailable: the user exists now, but the token service is away.
             LoginBlocked: the user exists now, but the client's policy refuses logins as risky as this one.
@@ -118,13 +126,18 @@ class PasswordService:
         email = Email.parse(signup.email)
         try:
             self._blocklist.check(email)
-            self._policy.check(
-                signup.password, email=email, display_name=signup.display_name, field="password"
+            await self._captcha.check(caller, "signup", signup.captcha_token)
+            await self._new_passwords.check(
+                caller.require_client(),
+                signup.password,
+                email=email,
+                display_name=signup.display_name,
+                field="password",
             )
             await self._refuse_taken(caller, email)
             password_hash = await self._hasher.hash(signup.password)
             user = await self._create(caller, signup, email, password_hash)
-        except (Overloaded, HashingInterrupted):
+        except (Overloaded, HashingInterrupted, CaptchaUnavailable):
             raise
         except AppError as error:
             refused = events.SignupRefused(reason=error.code, email_hash=self._emails.hash(email).hex())
@@ -139,7 +152,12 @@ class PasswordService:
             raise SessionUnavailable from error
 
     async def log_in(
-        self, caller: CallerContext, typed_email: str, password: str, browser: Browser
+        self,
+        caller: CallerContext,
+        typed_email: str,
+        password: str,
+        browser: Browser,
+        captcha_token: str | None = None,
     ) -> Outcome:
         """Open a session for the user with this address and password.
 
@@ -149,6 +167,7 @@ class PasswordService:
 
         Raises:
             InvalidEmail: no account can have this address.
+            CaptchaRequired, CaptchaFailed, CaptchaUnavailable: see `CaptchaService`.
             InvalidCredentials: the one refusal.
             AccountLocked: too many attempts were made.
             SourceLocked: passwords from this network failed at many addresses.
@@ -156,6 +175,11 @@ class PasswordService:
             Overloaded: too many passwords wait to be hashed.
         """
         email = Email.parse(typed_email)
+        try:
+            await self._captcha.check(caller, "login", captcha_token)
+        except (CaptchaRequired, CaptchaFailed) as error:
+            await self._outbox.append(self._login_failed(email, None, error.code), caller)
+            raise
         async with self._lockouts.turn(email, caller):
             return await self._attempt(caller, email, password, browser)
 
@@ -202,7 +226,13 @@ class PasswordService:
         if account is None or not account.user.is_active:
             raise Unauthenticated
         email = Email.parse(account.user.email)
-        self._policy.check(new, email=email, display_name=account.user.display_name, field="new_password")
+        await self._new_passwords.check(
+            caller.require_client(),
+            new,
+            email=email,
+            display_name=account.user.display_name,
+            field="new_password",
+        )
         if self._hasher.is_same(current, new):
             same = FieldError(
                 "new_password", "password_unchanged", "It must differ from the current password."

@@ -7,16 +7,15 @@ address is the operator's own, so it is not guarded as those of tenants are; red
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import structlog
 from prometheus_client import Counter
 
+from chassis.outbound import OutboundClient, OutboundFailed
 from contracts.security_policy import RiskLevel
 from services.identity.risk.models import ProviderVerdict
 
@@ -42,55 +41,39 @@ class RiskProvider:
         """Take where it is, if there is one; `timeout` is in seconds, of the whole exchange."""
         self._url = url
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout = timeout
-        self._http: httpx.AsyncClient | None = None
+        self._http = OutboundClient(timeout=timeout, max_answer=_MAX_ANSWER)
         self._failures = 0
         self._paused_until = 0.0
 
     async def start(self) -> None:
-        """Make the HTTP client, where there is somebody to ask."""
-        if self._url:
-            self._http = httpx.AsyncClient(timeout=self._timeout, follow_redirects=False, trust_env=False)
+        """Make ready to ask."""
+        await self._http.start()
 
     async def stop(self) -> None:
         """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
+        await self._http.stop()
 
     async def ask(self, question: Mapping[str, Any]) -> ProviderVerdict:
         """Return what the provider says; an empty verdict when there is none, or it says nothing in time."""
-        if self._http is None or self._url is None:
+        if self._url is None:
             return ProviderVerdict()
         if time.monotonic() < self._paused_until:
             CALLS.labels("skipped").inc()
             return ProviderVerdict()
         try:
-            verdict = _read(await self._exchange(self._http, self._url, question))
-        except (httpx.HTTPError, ValueError, TimeoutError) as error:
+            answer = await self._http.exchange("POST", self._url, headers=self._headers, json=dict(question))
+            verdict = _read(json.loads(answer))
+        except (OutboundFailed, ValueError, RecursionError) as error:
             self._failures += 1
             if self._failures >= _FAILURES_BEFORE_PAUSE:
                 self._paused_until = time.monotonic() + _PAUSE_SECONDS
                 self._failures = 0
             CALLS.labels("failed").inc()
-            log.warning("risk provider failed", error=type(error).__name__)
+            log.warning("risk provider failed", error=type(error).__name__, reason=str(error)[:100])
             return ProviderVerdict()
         self._failures = 0
         CALLS.labels("answered").inc()
         return verdict
-
-    async def _exchange(self, http: httpx.AsyncClient, url: str, question: Mapping[str, Any]) -> object:
-        async with (
-            asyncio.timeout(self._timeout),
-            http.stream("POST", url, json=dict(question), headers=self._headers) as answer,
-        ):
-            if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"status {answer.status_code}")
-            body = b""
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > _MAX_ANSWER:
-                    raise ValueError("the answer is too long")
-        return json.loads(body)
 
 
 def _read(answer: object) -> ProviderVerdict:

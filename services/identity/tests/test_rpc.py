@@ -189,3 +189,14 @@ async def test_user_service_refuses_the_gateway(person: Person, gateway: Gateway
     request = users_pb2.GetUserRequest(client_id=str(person.tenant.id), user_id=person.id)
 
     assert (await refusal(users.GetUser(request))).kind is Kind.FORBIDDEN
+
+
+async def test_captcha_token_is_judged_by_the_rules_of_the_http_route(person: Person, auth: Any) -> None:
+    request = auth_pb2.LoginRequest(
+        api_key=person.tenant.api_key, email=person.email, password=PASSWORD, captcha_token="x" * 9000
+    )
+    refused = await refusal(auth.Login(request))
+    request.captcha_token = "of no provider"
+
+    assert (refused.code, refused.detail.partition(":")[0]) == ("validation_failed", "captcha_token")
+    assert (await auth.Login(request)).access_token

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12\x61uth/v1/auth.proto\x12\x07\x61uth.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x02\n\x04User\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x16\n\x0e\x65mail_verified\x18\x04 \x01(\x08\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0e\n\x06status\x18\x07 \x01(\t\x12\x13\n\x0bmfa_enabled\x18\x08 \x01(\x08\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_login_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06locale\x18\r \x01(\t\x12\r\n\x05phone\x18\x0e \x01(\t\"\x82\x01\n\rSignupRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12)\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"@\n\x0cLoginRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\"\x83\x02\n\x0fSessionResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\x03\x12\x1b\n\x04user\x18\x06 \x01(\x0b\x32\r.auth.v1.User\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\"\n\x03mfa\x18\x08 \x01(\x0b\x32\x15.auth.v1.MfaChallenge\x12*\n\nenrollment\x18\t \x01(\x0b\x32\x16.auth.v1.MfaEnrollment\"p\n\x0cMfaChallenge\x12\x11\n\tmfa_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\x12\x12\n\nrisk_level\x18\x04 \x01(\t\x12\x14\n\x0crisk_signals\x18\x05 \x03(\t\"N\n\rMfaEnrollment\x12\x18\n\x10\x65nrollment_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\"8\n\x0eRefreshRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\"7\n\rLogoutRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\"\x10\n\x0eLogoutResponse\":\n\x11GetProfileRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\"\xe4\x01\n\x14UpdateProfileRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12.\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructH\x01\x88\x01\x01\x12\x13\n\x06locale\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05phone\x18\x06 \x01(\tH\x03\x88\x01\x01\x42\x0f\n\r_display_nameB\x0b\n\t_metadataB\t\n\x07_localeB\x08\n\x06_phone\"n\n\x15\x43hangePasswordRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x18\n\x10\x63urrent_password\x18\x03 \x01(\t\x12\x14\n\x0cnew_password\x18\x04 \x01(\t\"\x18\n\x16\x43hangePasswordResponse2\xc7\x03\n\x0b\x41uthService\x12:\n\x06Signup\x12\x16.auth.v1.SignupRequest\x1a\x18.auth.v1.SessionResponse\x12\x38\n\x05Login\x12\x15.auth.v1.LoginRequest\x1a\x18.auth.v1.SessionResponse\x12<\n\x07Refresh\x12\x17.auth.v1.RefreshRequest\x1a\x18.auth.v1.SessionResponse\x12\x39\n\x06Logout\x12\x16.auth.v1.LogoutRequest\x1a\x17.auth.v1.LogoutResponse\x12\x37\n\nGetProfile\x12\x1a.auth.v1.GetProfileRequest\x1a\r.auth.v1.User\x12=\n\rUpdateProfile\x12\x1d.auth.v1.UpdateProfileRequest\x1a\r.auth.v1.User\x12Q\n\x0e\x43hangePassword\x12\x1e.auth.v1.ChangePasswordRequest\x1a\x1f.auth.v1.ChangePasswordResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12\x61uth/v1/auth.proto\x12\x07\x61uth.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x02\n\x04User\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x16\n\x0e\x65mail_verified\x18\x04 \x01(\x08\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0e\n\x06status\x18\x07 \x01(\t\x12\x13\n\x0bmfa_enabled\x18\x08 \x01(\x08\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_login_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06locale\x18\r \x01(\t\x12\r\n\x05phone\x18\x0e \x01(\t\"\x99\x01\n\rSignupRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12)\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rcaptcha_token\x18\x06 \x01(\t\"W\n\x0cLoginRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x15\n\rcaptcha_token\x18\x04 \x01(\t\"\x83\x02\n\x0fSessionResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\x03\x12\x1b\n\x04user\x18\x06 \x01(\x0b\x32\r.auth.v1.User\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\"\n\x03mfa\x18\x08 \x01(\x0b\x32\x15.auth.v1.MfaChallenge\x12*\n\nenrollment\x18\t \x01(\x0b\x32\x16.auth.v1.MfaEnrollment\"p\n\x0cMfaChallenge\x12\x11\n\tmfa_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\x12\x12\n\nrisk_level\x18\x04 \x01(\t\x12\x14\n\x0crisk_signals\x18\x05 \x03(\t\"N\n\rMfaEnrollment\x12\x18\n\x10\x65nrollment_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\"8\n\x0eRefreshRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\"7\n\rLogoutRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\"\x10\n\x0eLogoutResponse\":\n\x11GetProfileRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\"\xe4\x01\n\x14UpdateProfileRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12.\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructH\x01\x88\x01\x01\x12\x13\n\x06locale\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05phone\x18\x06 \x01(\tH\x03\x88\x01\x01\x42\x0f\n\r_display_nameB\x0b\n\t_metadataB\t\n\x07_localeB\x08\n\x06_phone\"n\n\x15\x43hangePasswordRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x18\n\x10\x63urrent_password\x18\x03 \x01(\t\x12\x14\n\x0cnew_password\x18\x04 \x01(\t\"\x18\n\x16\x43hangePasswordResponse2\xc7\x03\n\x0b\x41uthService\x12:\n\x06Signup\x12\x16.auth.v1.SignupRequest\x1a\x18.auth.v1.SessionResponse\x12\x38\n\x05Login\x12\x15.auth.v1.LoginRequest\x1a\x18.auth.v1.SessionResponse\x12<\n\x07Refresh\x12\x17.auth.v1.RefreshRequest\x1a\x18.auth.v1.SessionResponse\x12\x39\n\x06Logout\x12\x16.auth.v1.LogoutRequest\x1a\x17.auth.v1.LogoutResponse\x12\x37\n\nGetProfile\x12\x1a.auth.v1.GetProfileRequest\x1a\r.auth.v1.User\x12=\n\rUpdateProfile\x12\x1d.auth.v1.UpdateProfileRequest\x1a\r.auth.v1.User\x12Q\n\x0e\x43hangePassword\x12\x1e.auth.v1.ChangePasswordRequest\x1a\x1f.auth.v1.ChangePasswordResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,29 +36,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER']._serialized_start=95
   _globals['_USER']._serialized_end=465
   _globals['_SIGNUPREQUEST']._serialized_start=468
-  _globals['_SIGNUPREQUEST']._serialized_end=598
-  _globals['_LOGINREQUEST']._serialized_start=600
-  _globals['_LOGINREQUEST']._serialized_end=664
-  _globals['_SESSIONRESPONSE']._serialized_start=667
-  _globals['_SESSIONRESPONSE']._serialized_end=926
-  _globals['_MFACHALLENGE']._serialized_start=928
-  _globals['_MFACHALLENGE']._serialized_end=1040
-  _globals['_MFAENROLLMENT']._serialized_start=1042
-  _globals['_MFAENROLLMENT']._serialized_end=1120
-  _globals['_REFRESHREQUEST']._serialized_start=1122
-  _globals['_REFRESHREQUEST']._serialized_end=1178
-  _globals['_LOGOUTREQUEST']._serialized_start=1180
-  _globals['_LOGOUTREQUEST']._serialized_end=1235
-  _globals['_LOGOUTRESPONSE']._serialized_start=1237
-  _globals['_LOGOUTRESPONSE']._serialized_end=1253
-  _globals['_GETPROFILEREQUEST']._serialized_start=1255
-  _globals['_GETPROFILEREQUEST']._serialized_end=1313
-  _globals['_UPDATEPROFILEREQUEST']._serialized_start=1316
-  _globals['_UPDATEPROFILEREQUEST']._serialized_end=1544
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1546
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1656
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1658
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1682
-  _globals['_AUTHSERVICE']._serialized_start=1685
-  _globals['_AUTHSERVICE']._serialized_end=2140
+  _globals['_SIGNUPREQUEST']._serialized_end=621
+  _globals['_LOGINREQUEST']._serialized_start=623
+  _globals['_LOGINREQUEST']._serialized_end=710
+  _globals['_SESSIONRESPONSE']._serialized_start=713
+  _globals['_SESSIONRESPONSE']._serialized_end=972
+  _globals['_MFACHALLENGE']._serialized_start=974
+  _globals['_MFACHALLENGE']._serialized_end=1086
+  _globals['_MFAENROLLMENT']._serialized_start=1088
+  _globals['_MFAENROLLMENT']._serialized_end=1166
+  _globals['_REFRESHREQUEST']._serialized_start=1168
+  _globals['_REFRESHREQUEST']._serialized_end=1224
+  _globals['_LOGOUTREQUEST']._serialized_start=1226
+  _globals['_LOGOUTREQUEST']._serialized_end=1281
+  _globals['_LOGOUTRESPONSE']._serialized_start=1283
+  _globals['_LOGOUTRESPONSE']._serialized_end=1299
+  _globals['_GETPROFILEREQUEST']._serialized_start=1301
+  _globals['_GETPROFILEREQUEST']._serialized_end=1359
+  _globals['_UPDATEPROFILEREQUEST']._serialized_start=1362
+  _globals['_UPDATEPROFILEREQUEST']._serialized_end=1590
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1592
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1702
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1704
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1728
+  _globals['_AUTHSERVICE']._serialized_start=1731
+  _globals['_AUTHSERVICE']._serialized_end=2186
 # @@protoc_insertion_point(module_scope)

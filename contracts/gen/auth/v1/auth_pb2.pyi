@@ -91,10 +91,13 @@ class SignupRequest(_message.Message):
     PASSWORD_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    CAPTCHA_TOKEN_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     email: _builtins.str
     password: _builtins.str
     display_name: _builtins.str
+    captcha_token: _builtins.str
+    """What the CAPTCHA widget gave, where one is required."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
@@ -105,10 +108,11 @@ class SignupRequest(_message.Message):
         password: _builtins.str = ...,
         display_name: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        captcha_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "display_name", b"display_name", "email", b"email", "metadata", b"metadata", "password", b"password"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "captcha_token", b"captcha_token", "display_name", b"display_name", "email", b"email", "metadata", b"metadata", "password", b"password"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,19 +125,23 @@ class LoginRequest(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    CAPTCHA_TOKEN_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     email: _builtins.str
     password: _builtins.str
+    captcha_token: _builtins.str
+    """What the CAPTCHA widget gave, where one is required."""
     def __init__(
         self,
         *,
         api_key: _builtins.str = ...,
         email: _builtins.str = ...,
         password: _builtins.str = ...,
+        captcha_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "email", b"email", "password", b"password"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "captcha_token", b"captcha_token", "email", b"email", "password", b"password"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
