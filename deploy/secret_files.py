@@ -72,6 +72,7 @@ def write_all(folder: Path, *, postgres: str, redis: str, nats: str) -> None:
     """
     files = SecretFolder(folder)
     files.keep("admin_api_key", lambda: f"aak_{password()}{password()}")
+    files.keep("admin_token_secret", root_key)
     root = files.keep("internal_auth_key", root_key)
     superuser = files.keep("postgres_password", password)
     files.write("provision_database_url", f"postgresql://postgres:{quote(superuser)}@{postgres}/postgres")

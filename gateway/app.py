@@ -20,10 +20,13 @@ from chassis.ratelimit import RateLimiter, closing_redis, connect_redis
 from chassis.rpc import Channel
 from chassis.service import read_tls
 from chassis.settings import Environment
+from contracts.admin_directory import AdminDirectory
+from contracts.admin_tokens import AdminTokens
 from contracts.clients import ClientDirectory
 from contracts.topology import GATEWAY, SERVICES, pairs_of
 from gateway.addresses import ClientAddresses
 from gateway.admin_key import AdminKey
+from gateway.admins import Admins
 from gateway.answer import security_headers
 from gateway.authz import Decisions
 from gateway.callers import Callers
@@ -124,11 +127,17 @@ class _Rules:
         )
         admin_secret = settings.admin_api_key.get_secret_value() if settings.admin_key_enabled else None
         self.admin_key = AdminKey(admin_secret, self.limits, self.audit)
+        self.admins = Admins(
+            AdminTokens(settings.admin_tokens_key, issuer=settings.base_url),
+            AdminDirectory(reach.channels["identity"], reach.bus),
+            clock,
+        )
         self.callers = Callers(
             ClientDirectory(reach.channels["orgs"], reach.bus),
             self.tokens,
             self.revocations,
             self.admin_key,
+            self.admins,
             self.origins,
             self.audit,
             self.guesses,
@@ -184,6 +193,7 @@ def _rpc(settings: GatewaySettings, reach: _Reach, rules: _Rules) -> PublicRpc:
         reach.signing_keys,
         addresses=rules.addresses,
         admin_key=rules.admin_key,
+        admins=rules.admins,
         limits=rules.limits,
         guesses=rules.guesses,
         timeout=settings.request_timeout.total_seconds(),

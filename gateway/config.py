@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from chassis.ratelimit import Limit
 from chassis.settings import CommaList, Duration, Environment
+from contracts.admin_tokens import AdminTokenSettings
 from contracts.session import CookieSettings
 
 _LIMIT = re.compile(r"(\d{1,9})/(\d{1,6})")
@@ -44,7 +45,7 @@ RateLimit = Annotated[Limit, BeforeValidator(parse_limit)]
 Networks = Annotated[list[Network], BeforeValidator(parse_networks)]
 
 
-class GatewaySettings(CookieSettings):
+class GatewaySettings(CookieSettings, AdminTokenSettings):
     """What the gateway is told: where the services are, whom to believe, how much to let through."""
 
     service: ClassVar[str] = "gateway"
@@ -124,6 +125,14 @@ class GatewaySettings(CookieSettings):
     rate_limit_server_factor: int = Field(
         10, ge=1, le=1000, description="How much more a secret key's server may do, since it acts for many."
     )
+
+    @property
+    def admin_tokens_key(self) -> bytes:
+        """The key that admin tokens are signed with."""
+        key = self.admin_token_key(self.admin_api_key)
+        if key is None:
+            raise LookupError("there is always an admin key")
+        return key
 
     @property
     def exposes_metrics(self) -> bool:

@@ -71,6 +71,8 @@ def refusal(decision: Decision) -> RateLimited:
 
 
 def _key(caller: CallerContext) -> str:
+    if caller.admin_id is not None:
+        return f"admin|{caller.admin_id}"
     if caller.user_id is not None:
         return f"{caller.client_id}|{caller.user_id}"
     return f"{caller.client_id or ''}|{limit_key(caller.ip)}"

@@ -1,9 +1,9 @@
 """The gRPC face on the public port: the public services, passed through to their owners as bytes.
 
 The gateway reads no message. It names the caller (address, user agent, request id; an admin by
-`x-admin-key`), limits by method, and passes deadline, answer and typed errors through. API keys and access
-tokens stand in the messages; the owner checks them. No other metadata of a client goes on, and RPC services
-that are not public do not exist here.
+`authorization: Bearer …` or `x-admin-key`), limits by method, and passes deadline, answer and typed errors
+through. API keys and users' tokens stand in the messages; the owner checks them. No other metadata of a
+client goes on, and RPC services that are not public do not exist here.
 
 So limits know the address alone. What could be guessed (`login`, `signup`, `sensitive`) has the limit of a
 person, for anybody may write a publishable key into a message: a server that acts for many people logs them
@@ -38,6 +38,7 @@ from contracts.gen.auth.v1 import admin_pb2, auth_pb2, token_pb2
 from contracts.topology import PUBLIC_RPC_OWNERS
 from gateway.addresses import ClientAddresses
 from gateway.admin_key import AdminKey
+from gateway.admins import Admins
 from gateway.guesses import Guess, Guesses
 from gateway.inbound import MAX_USER_AGENT, request_id
 from gateway.limits import UNLIMITED, Limits
@@ -57,6 +58,8 @@ _LIMITS: Final = {
 }
 # Validation is what services do on each of their own requests; of it only bad keys are counted.
 _SERVICE_LIMITS: Final = {"auth.v1.TokenService": UNLIMITED, "auth.v1.AdminService": "admin"}
+_ADMINISTRATION: Final = "auth.v1.AdminService"
+_BEARER: Final = "Bearer "
 _GUESSABLE: Final = frozenset({"login", "signup", "sensitive"})
 
 _BAD_KEY = token_pb2.ValidateTokenResponse(error=InvalidApiKey.code)
@@ -79,6 +82,7 @@ class PublicRpc:
         *,
         addresses: ClientAddresses,
         admin_key: AdminKey,
+        admins: Admins,
         limits: Limits,
         guesses: Guesses,
         timeout: float,
@@ -98,7 +102,7 @@ class PublicRpc:
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        gate = _Gate(keys, addresses, admin_key, limits, guesses, max_revocation_streams)
+        gate = _Gate(keys, addresses, admin_key, admins, limits, guesses, max_revocation_streams)
         for name, owner in PUBLIC_RPC_OWNERS.items():
             handlers = _handlers(name, owner, channels[owner], gate, timeout)
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
@@ -146,6 +150,7 @@ class _Gate:
         keys: Mapping[str, bytes],
         addresses: ClientAddresses,
         admin_key: AdminKey,
+        admins: Admins,
         limits: Limits,
         guesses: Guesses,
         max_streams: int,
@@ -153,6 +158,7 @@ class _Gate:
         self._keys = keys
         self._addresses = addresses
         self._admin_key = admin_key
+        self._admins = admins
         self._limits = limits
         self._guesses = guesses
         self._max_streams = max_streams
@@ -162,9 +168,10 @@ class _Gate:
         """Raises AppError for a call that may not go on."""
         sent: dict[str, str] = {}
         for name, value in context.invocation_metadata() or ():
-            if name == "x-admin-key" and name in sent:
-                raise InvalidRequest("The metadata x-admin-key came more than once.")
+            if name in ("x-admin-key", "authorization") and name in sent:
+                raise InvalidRequest(f"The metadata {name} came more than once.")
             sent[str(name)] = value if isinstance(value, str) else ""
+        service = method[1:].rpartition("/")[0]
         caller = self._caller(sent, _peer(context))
         await context.send_initial_metadata((("x-request-id", caller.request_id),))
         if "x-admin-key" in sent:
@@ -175,9 +182,10 @@ class _Gate:
                 ip=caller.ip,
                 user_agent=caller.user_agent,
             )
+        elif service == _ADMINISTRATION and sent.get("authorization", "").startswith(_BEARER):
+            caller = await self._admins.resolve(sent["authorization"].removeprefix(_BEARER), caller)
         else:
             self._guesses.check(Guess.RPC, caller.ip, of_server=True)
-        service = method[1:].rpartition("/")[0]
         name = _LIMITS.get(method) or _SERVICE_LIMITS.get(service, "default")
         await self._limits.check(name, caller, of_server=name not in _GUESSABLE)
         signed = sign_context(caller, self._keys[owner], "RPC", method)

@@ -27,9 +27,12 @@ _SECRETS = {
     "MASTER_KEY": root_key,
     "INTERNAL_AUTH_KEY": root_key,
     "ADMIN_API_KEY": lambda: f"aak_{password()}",
+    "ADMIN_TOKEN_SECRET": root_key,
 }
 _ROLES = {"": "", "JOBS_": "_jobs", "MIGRATION_": "_owner"}
 _GATEWAY_ONLY = frozenset({"ADMIN_API_KEY", "INTERNAL_AUTH_KEY"})
+# Who issues admin tokens, and who verifies them.
+_OF_ADMIN_TOKENS = "ADMIN_TOKEN_SECRET"
 _SERVICES_ONLY = frozenset({"MASTER_KEY", "MASTER_KEY_PREVIOUS"})
 # URLs of superusers and of everybody: for `make up` itself.
 _NOBODYS = frozenset({"DATABASE_URL", "PROVISION_DATABASE_URL", "NATS_URL", "PORT", "GRPC_PORT", "LOCAL_DIR"})
@@ -81,6 +84,8 @@ def _is_for(kind: str, name: str, migrates: bool) -> bool:
     base = name.removesuffix("_FILE")
     if base in _GATEWAY_ONLY:
         return kind == GATEWAY
+    if base == _OF_ADMIN_TOKENS:
+        return kind in (GATEWAY, "identity")
     if base in _SERVICES_ONLY:
         return kind != GATEWAY
     owner, _, rest = base.partition("_")

@@ -204,8 +204,13 @@ class System:
         }
         values |= {f"{callee}_grpc": f"127.0.0.1:{self.ports[callee]}" for callee in CALLS[name]}
         if name == "identity":
-            values |= {"bcrypt_cost": 10, "hash_niceness": 0}
+            values |= {"bcrypt_cost": 10, "hash_niceness": 0, "admin_token_secret": self.admin_token_secret}
         return self.definitions[name].settings(**{**values, **changes})
+
+    @property
+    def admin_token_secret(self) -> SecretStr:
+        """What signs admin tokens."""
+        return SecretStr(f"admin-tokens-{self.root_key}")
 
     @contextlib.asynccontextmanager
     async def _running(self, name: str) -> AsyncIterator[None]:

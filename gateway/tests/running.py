@@ -110,6 +110,7 @@ async def running_gateway(
         "port": 0,
         "grpc_port": 0,
         "admin_api_key": SecretStr(ADMIN_KEY),
+        "admin_token_secret": system.admin_token_secret,
         "internal_auth_key": SecretStr(system.root_key),
         "nats_url": SecretStr(system.servers.nats_url("gateway")),
         "redis_url": SecretStr(system.servers.redis_url),

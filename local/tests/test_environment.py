@@ -7,6 +7,7 @@ from local.environment import of_process, parse, render
 
 _ENV = {
     "ADMIN_API_KEY": "admin",
+    "ADMIN_TOKEN_SECRET": "admins",
     "INTERNAL_AUTH_KEY": "root",
     "MASTER_KEY": "master",
     "REDIS_URL": "redis://",
@@ -30,7 +31,8 @@ _ENV = {
 def test_service_when_started_then_holds_its_own_secrets_and_nobody_elses(service: str) -> None:
     given = of_process(service, _ENV)
     secrets = {name for name in given if name in _ENV and not name.endswith(("_URL", "_GRPC"))}
-    assert secrets == {"MASTER_KEY", f"{service.upper()}_INTERNAL_KEYS"}
+    of_admins = {"ADMIN_TOKEN_SECRET"} if service == "identity" else set()
+    assert secrets == {"MASTER_KEY", f"{service.upper()}_INTERNAL_KEYS"} | of_admins
     urls = {name for name in given if name.endswith(("DATABASE_URL", "NATS_URL"))}
     assert urls == {f"{service.upper()}_{name}" for name in ("DATABASE_URL", "JOBS_DATABASE_URL", "NATS_URL")}
 
@@ -39,6 +41,7 @@ def test_gateway_when_started_then_holds_no_master_key_and_no_database() -> None
     given = of_process(GATEWAY, _ENV)
     assert {
         "ADMIN_API_KEY",
+        "ADMIN_TOKEN_SECRET",
         "INTERNAL_AUTH_KEY",
         "GATEWAY_NATS_URL",
         "IDENTITY_URL",

@@ -14,10 +14,15 @@ from chassis.database import Tx
 from chassis.http import Router
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
+from contracts.admin_tokens import AdminTokens
 from contracts.clients import ClientDirectory
 from contracts.relying_party import RelyingPartyDefaults
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
+from services.identity.admins.login import AdminLogin
+from services.identity.admins.routes import routes as admin_routes
+from services.identity.admins.rpc import admin_directory_rpc
+from services.identity.admins.service import AdminService
 from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.captcha.service import VERIFY_URLS, CaptchaRules, CaptchaService
 from services.identity.config import IdentitySettings
@@ -238,6 +243,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
             support_routes(support, cursors),
+            _admins(service, settings, hasher, lockouts, emails),
             device_routes(devices),
             verification_routes(verification),
             mail_routes(db, is_local=settings.mail_way == "local"),
@@ -245,7 +251,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             import_routes(imports),
             _passkeys(service, settings, clients, gate, emails, proofs),
         ],
-        rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db)],
+        rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db), admin_directory_rpc(db)],
         callers=RPC_CALLERS,
         jobs={
             "session duties": duties.run,
@@ -316,6 +322,39 @@ def _mail_consumer(service: Service, delivery: Delivery) -> Consumer:
         subject="events.identity.mail_queued",
         max_batch=20,
     )
+
+
+def _admins(
+    service: Service,
+    settings: IdentitySettings,
+    hasher: PasswordHasher,
+    lockouts: LockoutService,
+    emails: EmailHasher,
+) -> Router:
+    key = settings.admin_token_key(settings.admin_api_key)
+    login = AdminLogin(
+        service.db,
+        service.outbox,
+        service.clock,
+        hasher=hasher,
+        lockouts=lockouts,
+        factor_rules=_factor_lockout_rules(settings),
+        emails=emails,
+        one_time=service.one_time,
+        sealer=service.sealer,
+        tokens=AdminTokens(key, issuer=settings.base_url) if key else None,
+        ttl=settings.admin_access_ttl,
+    )
+    admins = AdminService(
+        service.db,
+        service.outbox,
+        service.bus,
+        service.clock,
+        hasher=hasher,
+        policy=PasswordPolicy(_policy_rules(settings)),
+        cursors=Cursors(service.sealer),
+    )
+    return admin_routes(login, admins)
 
 
 def _lockout_rules(settings: IdentitySettings) -> LockoutRules:

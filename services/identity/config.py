@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, SecretStr, model_validator
 
 from chassis.settings import CommaList, Duration, Environment, ForeignSecret, ServiceSettings
+from contracts.admin_tokens import AdminLoginSettings
 from contracts.relying_party import check_origin, check_rp_id, fits
 from contracts.session import CookieSettings
 from services.identity.captcha.service import CaptchaProvider
 
 
-class IdentitySettings(ServiceSettings, CookieSettings):
+class IdentitySettings(ServiceSettings, CookieSettings, AdminLoginSettings):
     """What identity is told beside what every service is."""
 
     service: ClassVar[str] = "identity"

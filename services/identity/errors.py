@@ -354,3 +354,31 @@ class PasskeysMisconfigured(Unavailable):
 
     code = "passkeys_misconfigured"
     detail = "Passkeys are not set up for this application."
+
+
+class AdminNotFound(NotFound):
+    """There is no such admin in the caller's scope."""
+
+    code = "admin_not_found"
+    detail = "There is no such admin."
+
+
+class AdminExists(Conflict):
+    """Another admin has the address, or the identity at a provider."""
+
+    code = "admin_exists"
+    detail = "There is an admin with this address or identity."
+
+
+class LastOwner(Conflict):
+    """Nobody would own the installation any more."""
+
+    code = "last_owner"
+    detail = "This is the last owner. Make another one first."
+
+
+class RightsTooNarrow(Forbidden):
+    """An admin has, or would get, rights that the caller has not."""
+
+    code = "rights_too_narrow"
+    detail = "You can neither give nor change rights that you do not have."

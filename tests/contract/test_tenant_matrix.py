@@ -67,7 +67,10 @@ async def world(stack: Stack) -> World:
     devices = await stack.call("GET", "/api/auth/devices", a)
     accounts = f"/api/admin/clients/{a.tenant.id}/service-accounts"
     account = await stack.call("POST", accounts, stack.admin, json={"name": "Worker"})
+    someone = {"email": f"{a.user_id}@example.org", "roles": ["billing_admin"], "scopes": ["all"]}
+    admin = await stack.call("POST", "/api/admin/users", stack.admin, json=someone)
     ids = {
+        "admin_id": admin.json()["id"],
         "client_id": a.tenant.id,
         "key_id": publishable["id"],
         "passkey_id": await passkey_of(stack, a),

@@ -297,10 +297,14 @@ async def test_valkey_when_without_the_password_then_refuses(stack: Stack) -> No
 async def test_admin_key_when_asked_of_a_service_then_is_not_in_its_environment(stack: Stack) -> None:
     """A broken service holds no key but its own."""
     for process in stack.system.processes.values():
-        has = {name: name in process.env for name in ("ADMIN_API_KEY", "INTERNAL_AUTH_KEY", "MASTER_KEY")}
+        has = {
+            name: name in process.env
+            for name in ("ADMIN_API_KEY", "ADMIN_TOKEN_SECRET", "INTERNAL_AUTH_KEY", "MASTER_KEY")
+        }
         is_gateway = process.kind == "gateway"
         assert has == {
             "ADMIN_API_KEY": is_gateway,
+            "ADMIN_TOKEN_SECRET": process.kind in ("gateway", "identity"),
             "INTERNAL_AUTH_KEY": is_gateway,
             "MASTER_KEY": not is_gateway,
         }
