@@ -11,7 +11,6 @@ from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
 from chassis.database import Tx
-from chassis.http import Router
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.admin_tokens import AdminTokens
@@ -220,6 +219,12 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     )
     second_leg = SecondFactorLogin(db, factors, gate)
     recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, factors)
+    parties = RelyingParties(clients, _relying_party(settings))
+    registrations = PasskeyRegistrations(
+        db, outbox, clock, parties=parties, one_time=service.one_time, gate=gate, proofs=proofs
+    )
+    passkey_logins = _passkey_logins(service, parties, gate, emails)
+    passkeys = PasskeyService(db, outbox, clients, proofs)
     inventory = SchemeInventory(db, service.bus, hasher)
     imports = ImportService(db, outbox, clock, clients=clients, policy=hasher.policy, inventory=inventory)
     cookie = RefreshCookie.of(settings)
@@ -249,7 +254,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             mail_routes(db, is_local=settings.mail_way == "local"),
             security_policy_routes(SecurityPolicyService(clients, orgs)),
             import_routes(imports),
-            _passkeys(service, settings, clients, gate, emails, proofs),
+            passkey_routes(registrations, passkey_logins, passkeys, cookie),
         ],
         rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db), admin_directory_rpc(db)],
         callers=RPC_CALLERS,
@@ -377,32 +382,18 @@ def _factor_lockout_rules(settings: IdentitySettings) -> LockoutRules:
     )
 
 
-def _passkeys(
-    service: Service,
-    settings: IdentitySettings,
-    clients: ClientDirectory,
-    gate: LoginGate,
-    emails: EmailHasher,
-    proofs: FreshProof,
-) -> Router:
-    """Build the slice of passkeys."""
-    db, outbox, clock, one_time = service.db, service.outbox, service.clock, service.one_time
-    parties = RelyingParties(clients, _relying_party(settings))
-    registrations = PasskeyRegistrations(
-        db, outbox, clock, parties=parties, one_time=one_time, gate=gate, proofs=proofs
-    )
-    logins = PasskeyLogins(
-        db,
-        outbox,
-        clock,
+def _passkey_logins(
+    service: Service, parties: RelyingParties, gate: LoginGate, emails: EmailHasher
+) -> PasskeyLogins:
+    return PasskeyLogins(
+        service.db,
+        service.outbox,
+        service.clock,
         parties=parties,
-        one_time=one_time,
+        one_time=service.one_time,
         gate=gate,
         emails=emails,
         decoys=Decoys(service.sealer.derive("passkey-decoys")),
-    )
-    return passkey_routes(
-        registrations, logins, PasskeyService(db, outbox, clients, proofs), RefreshCookie.of(settings)
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
+from uuid import UUID
 
 import httpx
 
-from tests.e2e.stack import ORIGIN, PASSWORD, Login, Stack, Tenant
+from tests.e2e.stack import ORIGIN, PASSWORD, Caller, Login, Stack, Tenant
 from tests.e2e.test_journey import NEW_PASSWORD
+from tests.webauthn_device import Device
 
 ROUNDS = 3
 LOCKOUT_THRESHOLD = 5
@@ -209,3 +212,37 @@ async def test_session_when_revoked_at_one_gateway_then_the_other_refuses_refres
             assert (await stack.refresh(shop, ended.refresh_token, gateway=gateway)).status_code == 401
             assert not (await stack.validate(ended.access_token, shop.api_key, gateway=gateway)).valid
     assert (await stack.validate(user.access_token, shop.api_key)).valid
+
+
+async def test_passkey_when_answers_race_over_two_gateways_then_one_is_accepted(
+    stack: Stack, shop: Tenant
+) -> None:
+    """X-08, P-03."""
+    page = "http://localhost:8080"
+    for _ in range(ROUNDS):
+        user, device = await stack.sign_up(shop), Device(counts=False)
+
+        async def post(
+            path: str, caller: Caller, body: Any = None, gateway: int = 0, **parameters: str
+        ) -> httpx.Response:
+            path = f"/api/auth/passkey/{path}"
+            return await stack.call("POST", path, caller, gateway=gateway, json=body, params=parameters)
+
+        begun = (await post("register/begin", user)).json()
+        made = {"credential": device.create(begun["options"], origin=page)}
+        kept = await asyncio.gather(
+            *(post("register/finish", user, made, gateway=index % 2) for index in range(20))
+        )
+        assert Counter(answer.status_code for answer in kept) == {201: 1, 400: 19}
+
+        begun = (await post("login/begin", shop)).json()
+        shown = device.get(begun["options"], origin=page)
+        opened = await asyncio.gather(
+            *(
+                post("login/finish", shop, shown, gateway=index % 2, session_id=begun["session_id"])
+                for index in range(20)
+            )
+        )
+        assert Counter(answer.status_code for answer in opened) == {200: 1, 401: 19}
+    keys = await stack.sql("identity", "SELECT count(*) FROM passkeys WHERE client_id = $1", UUID(shop.id))
+    assert keys[0]["count"] == ROUNDS

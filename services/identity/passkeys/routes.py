@@ -275,7 +275,6 @@ def _declare_login(router: Router, logins: PasskeyLogins, cookie: RefreshCookie)
     @router.post(
         "/api/auth/passkey/login/begin",
         access=Access.API_KEY,
-        limit="login",
         body_limit=4 * KIB,
         responses={
             401: {"description": "`invalid_mfa_token`: no login waits behind it"},

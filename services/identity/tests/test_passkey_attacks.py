@@ -27,7 +27,21 @@ from services.identity.tests.pages import (
 )
 from services.identity.tests.second_factors import MFA_REQUIRED
 from tests.harness import Answer, System, Tenant
-from tests.webauthn_device import BE, EDDSA, HONEST, RS256, UP, UV, Device, Forgery, Json, Maker, b64, unb64
+from tests.webauthn_device import (
+    BE,
+    EDDSA,
+    HONEST,
+    RS256,
+    UP,
+    UV,
+    Bytes,
+    Device,
+    Forgery,
+    Json,
+    Maker,
+    b64,
+    unb64,
+)
 
 AAGUID = bytes(range(16))
 FOREIGN_ORIGINS = [
@@ -55,6 +69,11 @@ def respelled(text: str) -> str:
 def flipped(value: bytes) -> bytes:
     """The last bit changed."""
     return value[:-1] + bytes([value[-1] ^ 1])
+
+
+def always(value: bytes) -> Bytes:
+    """Whatever was there, this instead."""
+    return lambda _: value
 
 
 async def another(system: System, tenant: Tenant) -> Person:
@@ -354,15 +373,16 @@ async def test_malformed_answers_are_400_whatever_they_hold(system: System, pers
     device = Device()
     assert (await register(person, device)).status == 201
     for name, value in MALFORMED.items():
-        forged = Forgery(attestation_object=lambda _, value=value: value)
+        forged = Forgery(attestation_object=always(value))
         answer = await register(person, Device(), forged=forged)
         assert (answer.status, answer.code) == (400, "invalid_passkey_registration"), (name, answer.body)
-    for name, change in {
+    changes: dict[str, Bytes] = {
         "trailing": lambda data: data + b"\0",
         "cut off": lambda data: data[:60],
         "key twice": lambda data: data[:-77] + b"\xa2\x01\x02\x01\x02",
         "key is no map": lambda data: data[:-77] + b"\x01",
-    }.items():
+    }
+    for name, change in changes.items():
         answer = await register(person, Device(), forged=Forgery(auth_data=change))
         assert (answer.status, answer.code) == (400, "invalid_passkey_registration"), (name, answer.body)
     for name, data in {
@@ -373,7 +393,7 @@ async def test_malformed_answers_are_400_whatever_they_hold(system: System, pers
         "extensions missing": bytes(32) + b"\x85" + bytes(4),
         "deep extensions": bytes(32) + b"\x85" + bytes(4) + b"\x81" * 9000,
     }.items():
-        forged = Forgery(auth_data=lambda _, data=data: data)
+        forged = Forgery(auth_data=always(data))
         answer = await log_in_by(system, person.tenant, device, forged=forged)
         assert (answer.status, answer.code) == (400, "invalid_passkey_answer"), (name, answer.body)
     honest = device.get((await begin_login(system, person.tenant)).json["options"], origin=ORIGIN)
@@ -390,16 +410,17 @@ async def test_malformed_answers_are_400_whatever_they_hold(system: System, pers
         response = {**honest["response"], "clientDataJSON": b64(raw)}
         answer = await finish_login(system, person.tenant, "x", {**honest, "response": response})
         assert (answer.status, answer.code) == (400, "invalid_passkey_answer"), raw[:20]
-    for change in (
+    wrong: list[Json] = [
         {"id": "!"},
         {"rawId": b64(bytes(20))},
         {"type": "password"},
         {"response": {}},
         {"response": {**honest["response"], "signature": "a+b="}},
         {"response": {**honest["response"], "userHandle": 7}},
-    ):
-        answer = await finish_login(system, person.tenant, "x", {**honest, **change})
-        assert answer.status == 422, change
+    ]
+    for members in wrong:
+        answer = await finish_login(system, person.tenant, "x", {**honest, **members})
+        assert answer.status == 422, members
     assert (await log_in_by(system, person.tenant, device)).status == 200
 
 
@@ -529,6 +550,7 @@ async def test_a_stolen_session_alone_registers_no_passkey(system: System, perso
 
 @pytest.mark.parametrize("path", ["passkey/register/begin", "passkey/login/begin"])
 async def test_begin_takes_nothing_that_is_no_object(system: System, person: Person, path: str) -> None:
-    for body in (7, "x", []):
+    bodies: list[Any] = [7, "x", []]
+    for body in bodies:
         answer = await system.call("identity", "POST", f"/api/auth/{path}", caller=fresh(person), json=body)
         assert answer.status == 422
