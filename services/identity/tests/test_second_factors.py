@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -431,3 +432,22 @@ async def flush(system: System) -> None:
     redis = Redis.from_url(system.servers.redis_url)
     await redis.flushall()
     await redis.aclose()
+
+
+async def test_factors_outlive_the_replacement_of_the_master_key(system: System, user: Protected) -> None:
+    old = SecretStr(system.root_key)
+    new = SecretStr(secrets.token_hex(32))
+    async with another_identity(system, master_key=new):
+        # The control: what was sealed under a key that nobody has any more opens nothing.
+        lost = [
+            await user.show(await user.challenge(), user.app.at(1)),
+            await user.show(await user.challenge(), user.recovery_codes[0], "recovery-codes"),
+        ]
+    async with another_identity(system, master_key=new, master_key_previous=old):
+        kept = [
+            await user.show(await user.challenge(), user.app.code()),
+            await user.show(await user.challenge(), user.recovery_codes[0], "recovery-codes"),
+        ]
+
+    assert [answer.status for answer in lost] == [500, 401]
+    assert [answer.status for answer in kept] == [200, 200]

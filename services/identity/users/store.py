@@ -145,7 +145,7 @@ async def find_by_email(tx: Tx, email_normalized: str) -> User | None:
 async def lock(tx: Tx, user_id: UUID) -> User | None:
     """Return a user of the current client, whom nobody else changes until the transaction ends."""
     row = await tx.fetchrow(
-        f"SELECT {COLUMNS} FROM users AS u WHERE id = $1 AND client_id = current_client() FOR UPDATE",  # noqa: S608 - a constant
+        f"SELECT {COLUMNS} FROM users AS u WHERE id = $1 AND client_id = current_client() FOR NO KEY UPDATE",  # noqa: S608 - a constant
         user_id,
     )
     return read(row) if row else None
