@@ -55,6 +55,12 @@ _LIMITS: Final = {
     "/auth.v1.AuthService/Refresh": "refresh",
     "/auth.v1.AuthService/Logout": "refresh",
     "/auth.v1.AuthService/ChangePassword": "sensitive",
+    "/auth.v1.AuthService/VerifyEmail": "sensitive",
+    "/auth.v1.AuthService/ResendVerification": "sensitive",
+    "/auth.v1.AuthService/ForgotPassword": "sensitive",
+    "/auth.v1.AuthService/ResetPassword": "sensitive",
+    "/auth.v1.AuthService/SendMagicLink": "sensitive",
+    "/auth.v1.AuthService/VerifyMagicLink": "login",
 }
 # Validation is what services do on each of their own requests; of it only bad keys are counted.
 _SERVICE_LIMITS: Final = {"auth.v1.TokenService": UNLIMITED, "auth.v1.AdminService": "admin"}

@@ -25,6 +25,7 @@ import asyncpg
 import httpx
 import nats
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from chassis.app import App
 from chassis.context import ALL, HEADER, Access, CallerContext, KeyKind, sign_context
@@ -333,6 +334,17 @@ class System:
                 return [Mail(**row) for row in rows]
             assert asyncio.get_running_loop().time() < deadline, f"{len(rows)} mails {kind} to {email}"
             await asyncio.sleep(0.05)
+
+    async def mail_requests_done(self, client_id: UUID) -> None:
+        """Wait until every request for mail at a client was looked at."""
+        async with asyncio.timeout(MAIL_SECONDS):
+            while await self.sql("identity", "SELECT 1 FROM mail_requests WHERE client_id = $1", client_id):
+                await asyncio.sleep(0.05)
+
+    async def redis_flush(self) -> None:
+        """Lose everything that Redis has."""
+        async with Redis.from_url(self.servers.redis_url) as redis:
+            await redis.flushall()
 
     @contextlib.asynccontextmanager
     async def channel(self, callee: str, *, caller: str, port: int | None = None) -> AsyncIterator[Channel]:

@@ -22,9 +22,11 @@ from services.identity.admins.login import AdminLogin
 from services.identity.admins.routes import routes as admin_routes
 from services.identity.admins.rpc import admin_directory_rpc
 from services.identity.admins.service import AdminService
+from services.identity.auth_rpc.mailed import MailedLinks
 from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.captcha.service import VERIFY_URLS, CaptchaRules, CaptchaService
 from services.identity.config import IdentitySettings
+from services.identity.devices import store as device_store
 from services.identity.devices.routes import routes as device_routes
 from services.identity.devices.service import DeviceService
 from services.identity.email_tokens.mailbox import MailboxProofs
@@ -37,6 +39,8 @@ from services.identity.lockouts.service import LockoutService
 from services.identity.lockouts.spray import SprayLimiter
 from services.identity.logins.models import FactorSource
 from services.identity.logins.service import LoginGate
+from services.identity.magic_links.routes import routes as magic_link_routes
+from services.identity.magic_links.service import MagicLinkService
 from services.identity.mail.delivery import Delivery
 from services.identity.mail.routes import routes as mail_routes
 from services.identity.mail.senders import InboxSender, ResendSender, Sender, SmtpSender
@@ -50,6 +54,8 @@ from services.identity.passkeys.parties import RelyingParties
 from services.identity.passkeys.registrations import PasskeyRegistrations
 from services.identity.passkeys.routes import routes as passkey_routes
 from services.identity.passkeys.service import PasskeyFactors, PasskeyService
+from services.identity.password_reset.routes import routes as reset_routes
+from services.identity.password_reset.service import PasswordResetService
 from services.identity.passwords import store as password_store
 from services.identity.passwords.breaches import LeakedPasswords
 from services.identity.passwords.hasher import PasswordHasher
@@ -173,6 +179,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         duties=duties,
         base_url=settings.base_url,
     )
+    blocklist = DomainBlocklist(settings.blocked_email_domains)
     mail_requests = MailRequests(db, outbox, clock, service.sealer)
     captcha = _captcha(settings)
     leaked = LeakedPasswords(settings.password_breach_url, settings.password_breach_timeout.total_seconds())
@@ -191,13 +198,45 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         captcha=captcha,
         lockouts=lockouts,
         emails=emails,
-        blocklist=DomainBlocklist(settings.blocked_email_domains),
+        blocklist=blocklist,
         gate=gate,
         clients=clients,
         devices=devices,
         sprays=SprayLimiter(outbox, clock, _lockout_rules(settings), settings.lockout_spray_threshold),
         duties=duties,
         verification=verification,
+    )
+    resets = PasswordResetService(
+        db,
+        outbox,
+        clock,
+        tokens=tokens,
+        mailer=mailer,
+        requests=mail_requests,
+        proofs=mailbox,
+        emails=emails,
+        hasher=hasher,
+        new_passwords=new_passwords,
+        lockouts=lockouts,
+        distrust=device_store.distrust_all,
+        duties=duties,
+        base_url=settings.base_url,
+    )
+    magic_links = MagicLinkService(
+        db,
+        outbox,
+        clock,
+        clients=clients,
+        tokens=tokens,
+        mailer=mailer,
+        requests=mail_requests,
+        proofs=mailbox,
+        emails=emails,
+        blocklist=blocklist,
+        gate=gate,
+        sessions=sessions,
+        duties=duties,
+        base_url=settings.base_url,
     )
     profiles = ProfileService(db, outbox, clock, duties)
     factor_lockouts = FactorLockouts(outbox, clock, _factor_lockout_rules(settings), emails)
@@ -251,12 +290,18 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             _admins(service, settings, hasher, lockouts, emails),
             device_routes(devices),
             verification_routes(verification),
+            reset_routes(resets),
+            magic_link_routes(magic_links, cookie),
             mail_routes(db, is_local=settings.mail_way == "local"),
             security_policy_routes(SecurityPolicyService(clients, orgs)),
             import_routes(imports),
             passkey_routes(registrations, passkey_logins, passkeys, cookie),
         ],
-        rpc=[auth_rpc(clients, sessions, passwords, profiles), users_rpc(db), admin_directory_rpc(db)],
+        rpc=[
+            auth_rpc(clients, sessions, passwords, profiles, MailedLinks(verification, resets, magic_links)),
+            users_rpc(db),
+            admin_directory_rpc(db),
+        ],
         callers=RPC_CALLERS,
         jobs={
             "session duties": duties.run,

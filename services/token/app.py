@@ -14,6 +14,9 @@ from contracts.clients import ClientDirectory
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
+from services.token.exchange.routes import routes as exchange_routes
+from services.token.exchange.rpc import exchange_rpc
+from services.token.exchange.service import ExchangeService
 from services.token.oauth.assertions import Assertions
 from services.token.oauth.routes import routes as oauth_routes
 from services.token.oauth.service import OAuthService
@@ -91,6 +94,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         settings,
     )
 
+    exchange = ExchangeService(db, service.clock, service.sealer, sessions)
+
     validation = ValidationService(
         clients,
         public_keys(db, bus, service.clock),
@@ -125,15 +130,18 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         validation=validation,
     )
 
+    cookie = RefreshCookie.of(settings)
     return service.app(
         routes=[
-            session_routes(sessions, RefreshCookie.of(settings), cursors),
+            session_routes(sessions, cookie, cursors),
+            exchange_routes(exchange, cookie),
             signing_routes(signing, jwks),
             account_routes(accounts),
             oauth_routes(oauth),
         ],
         rpc=[
             sessions_rpc(sessions),
+            exchange_rpc(exchange),
             secrets_rpc(signing),
             *validation_rpc(validation, clients, jwks, feed),
         ],
@@ -144,6 +152,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "suspended clients": suspended_clients.run,
             "key housekeeping": signing.housekeeping,
             "revocation housekeeping": revocations.housekeeping,
+            "exchange code purge": exchange.purge,
             "session pruning": Pruning(db, service.clock).run,
             "key usage": key_usage.run,
             "used assertions": assertions.housekeeping,

@@ -12,6 +12,13 @@ class InvalidRefreshToken(Unauthenticated):
     detail = "The refresh token is not valid."
 
 
+class InvalidCode(InvalidRequest):
+    """A redirect's code opens nothing: unknown, used, too old or another client's; which is never said."""
+
+    code = "invalid_code"
+    detail = "The code is not valid any more. Log in again."
+
+
 class SessionRefused(Unauthenticated):
     """A session cannot be opened: the user or the client is not active."""
 

@@ -16,6 +16,7 @@ from contracts.clients import ClientDirectory
 from contracts.gen.auth.v1 import auth_pb2, auth_pb2_grpc
 from contracts.session import user_view
 from services.identity.auth_rpc.encoding import decode_struct, encode_outcome, encode_session, encode_user
+from services.identity.auth_rpc.mailed import MailedLinks
 from services.identity.logins.models import Browser
 from services.identity.passwords.routes import ChangePasswordRequest, LoginRequest, SignupRequest
 from services.identity.passwords.service import PasswordService, Signup
@@ -34,12 +35,14 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
         sessions: SessionClient,
         passwords: PasswordService,
         profiles: ProfileService,
+        mailed: MailedLinks,
     ) -> None:
         """Take who knows keys and tokens, and the rules."""
         self._clients = clients
         self._sessions = sessions
         self._passwords = passwords
         self._profiles = profiles
+        self._mailed = mailed
 
     async def Signup(self, request: auth_pb2.SignupRequest, _context: RpcContext) -> auth_pb2.SessionResponse:
         """Create a user; see `POST /api/auth/signup`."""
@@ -123,6 +126,42 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
         await self._passwords.change(caller, body.current_password, body.new_password)
         return auth_pb2.ChangePasswordResponse()
 
+    async def VerifyEmail(
+        self, request: auth_pb2.VerifyEmailRequest, _context: RpcContext
+    ) -> auth_pb2.VerifyEmailResponse:
+        """Verify the address that a token was mailed to."""
+        return await self._mailed.verify_email(await self._client(request.api_key), request)
+
+    async def ResendVerification(
+        self, request: auth_pb2.ResendVerificationRequest, _context: RpcContext
+    ) -> auth_pb2.ResendVerificationResponse:
+        """Mail the access token's user another verification link."""
+        return await self._mailed.resend_verification(await self._user(request.api_key, request.access_token))
+
+    async def ForgotPassword(
+        self, request: auth_pb2.ForgotPasswordRequest, _context: RpcContext
+    ) -> auth_pb2.ForgotPasswordResponse:
+        """Mail a link to reset a password."""
+        return await self._mailed.forgot_password(await self._client(request.api_key), request)
+
+    async def ResetPassword(
+        self, request: auth_pb2.ResetPasswordRequest, _context: RpcContext
+    ) -> auth_pb2.ResetPasswordResponse:
+        """Replace a forgotten password by a mailed token."""
+        return await self._mailed.reset_password(await self._client(request.api_key), request)
+
+    async def SendMagicLink(
+        self, request: auth_pb2.SendMagicLinkRequest, _context: RpcContext
+    ) -> auth_pb2.SendMagicLinkResponse:
+        """Mail a link to log in by."""
+        return await self._mailed.send_magic_link(await self._client(request.api_key), request)
+
+    async def VerifyMagicLink(
+        self, request: auth_pb2.VerifyMagicLinkRequest, _context: RpcContext
+    ) -> auth_pb2.SessionResponse:
+        """Log in by a mailed token."""
+        return await self._mailed.verify_magic_link(await self._client(request.api_key), request)
+
     async def _client(self, api_key: str) -> CallerContext:
         """Name the client behind a key."""
         behind = forwarded_caller()
@@ -149,8 +188,12 @@ class AuthRpc(auth_pb2_grpc.AuthServiceServicer):
 
 
 def auth_rpc(
-    clients: ClientDirectory, sessions: SessionClient, passwords: PasswordService, profiles: ProfileService
+    clients: ClientDirectory,
+    sessions: SessionClient,
+    passwords: PasswordService,
+    profiles: ProfileService,
+    mailed: MailedLinks,
 ) -> RpcService:
     """Return the service to be added to the gRPC face."""
-    servicer = AuthRpc(clients, sessions, passwords, profiles)
+    servicer = AuthRpc(clients, sessions, passwords, profiles, mailed)
     return RpcService("auth.v1.AuthService", servicer, auth_pb2_grpc.add_AuthServiceServicer_to_server)

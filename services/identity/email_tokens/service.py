@@ -94,6 +94,8 @@ class EmailTokens:
         Raises:
             InvalidLink: another request was first, or the user changed since `find`.
         """
+        # In the order in which `issue` takes them, so that the two never wait for each other.
+        await users.lock(tx, token.user.id)
         user = await store.redeem(tx, token_hash(token.raw), token.kind, self._clock.now())
         if user is None:
             TOKENS.labels(token.kind, "refused").inc()

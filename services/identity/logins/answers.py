@@ -24,9 +24,14 @@ def login_answer(
     outcome: Outcome, transport: Transport, cookie: RefreshCookie, response: Response
 ) -> LoginAnswer:
     """Render an outcome, and set the cookies that go with it."""
+    if isinstance(outcome, Opened):
+        return opened_answer(outcome, transport, cookie, response)
+    return waiting_answer(outcome)
+
+
+def waiting_answer(outcome: Challenged | EnrollmentDue) -> MfaRequired | EnrollmentRequired:
+    """Render what is still in the way of a session."""
     match outcome:
-        case Opened():
-            return opened_answer(outcome, transport, cookie, response)
         case Challenged():
             return MfaRequired(
                 mfa_token=outcome.mfa_token,

@@ -11,7 +11,8 @@ from uuid import UUID
 from chassis.context import CallerContext
 from chassis.errors import Unauthenticated
 from chassis.rpc import Channel
-from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2, verification_pb2
+from contracts.gen.internal.token.v1 import exchange_pb2, origin_pb2, sessions_pb2, verification_pb2
+from contracts.gen.internal.token.v1.exchange_pb2_grpc import ExchangeServiceStub
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
 from contracts.origins import origin_of
@@ -49,6 +50,7 @@ class SessionClient:
     def __init__(self, channel: Channel) -> None:
         """Take the way to the token service."""
         self._sessions = SessionServiceStub(channel.for_stubs)
+        self._exchange = ExchangeServiceStub(channel.for_stubs)
         self._verification = VerificationServiceStub(channel.for_stubs)
 
     async def open(
@@ -160,6 +162,11 @@ class SessionClient:
     async def put_user(self, user: User, origin: origin_pb2.Origin) -> None:
         """Bring the claims of a user up to date."""
         await self._sessions.PutUser(sessions_pb2.PutUserRequest(user=encode_user(user), origin=origin))
+
+    async def make_code(self, client_id: UUID, outcome: exchange_pb2.LoginOutcome) -> str:
+        """Keep what a login came to behind a code for `POST /api/auth/redirect/exchange`."""
+        request = exchange_pb2.CreateCodeRequest(client_id=str(client_id), outcome=outcome)
+        return (await self._exchange.CreateCode(request)).code
 
     async def verify(self, client_id: UUID, access_token: str) -> VerifiedUser:
         """Return the user and the session of an access token of a client, and who acts in its name.

@@ -278,3 +278,9 @@ def _live(row: asyncpg.Record) -> LiveSession:
         acr=row["acr"],
         user=users_pb2.User.FromString(row["message"]),
     )
+
+
+async def owners(tx: Tx, session_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Return whose sessions those are, of all clients."""
+    rows = await tx.fetch("SELECT id, user_id FROM sessions WHERE id = ANY($1::uuid[])", list(session_ids))
+    return {row["id"]: row["user_id"] for row in rows}

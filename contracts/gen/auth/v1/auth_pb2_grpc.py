@@ -70,6 +70,36 @@ class AuthServiceStub:
                 request_serializer=auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
+        self.VerifyEmail = channel.unary_unary(
+                '/auth.v1.AuthService/VerifyEmail',
+                request_serializer=auth_dot_v1_dot_auth__pb2.VerifyEmailRequest.SerializeToString,
+                response_deserializer=auth_dot_v1_dot_auth__pb2.VerifyEmailResponse.FromString,
+                _registered_method=True)
+        self.ResendVerification = channel.unary_unary(
+                '/auth.v1.AuthService/ResendVerification',
+                request_serializer=auth_dot_v1_dot_auth__pb2.ResendVerificationRequest.SerializeToString,
+                response_deserializer=auth_dot_v1_dot_auth__pb2.ResendVerificationResponse.FromString,
+                _registered_method=True)
+        self.ForgotPassword = channel.unary_unary(
+                '/auth.v1.AuthService/ForgotPassword',
+                request_serializer=auth_dot_v1_dot_auth__pb2.ForgotPasswordRequest.SerializeToString,
+                response_deserializer=auth_dot_v1_dot_auth__pb2.ForgotPasswordResponse.FromString,
+                _registered_method=True)
+        self.ResetPassword = channel.unary_unary(
+                '/auth.v1.AuthService/ResetPassword',
+                request_serializer=auth_dot_v1_dot_auth__pb2.ResetPasswordRequest.SerializeToString,
+                response_deserializer=auth_dot_v1_dot_auth__pb2.ResetPasswordResponse.FromString,
+                _registered_method=True)
+        self.SendMagicLink = channel.unary_unary(
+                '/auth.v1.AuthService/SendMagicLink',
+                request_serializer=auth_dot_v1_dot_auth__pb2.SendMagicLinkRequest.SerializeToString,
+                response_deserializer=auth_dot_v1_dot_auth__pb2.SendMagicLinkResponse.FromString,
+                _registered_method=True)
+        self.VerifyMagicLink = channel.unary_unary(
+                '/auth.v1.AuthService/VerifyMagicLink',
+                request_serializer=auth_dot_v1_dot_auth__pb2.VerifyMagicLinkRequest.SerializeToString,
+                response_deserializer=auth_dot_v1_dot_auth__pb2.SessionResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServiceServicer:
@@ -119,6 +149,47 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyEmail(self, request, context):
+        """VerifyEmail takes the token of a mailed link, once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResendVerification(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgotPassword(self, request, context):
+        """ForgotPassword answers the same whether or not the address has an account.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetPassword(self, request, context):
+        """ResetPassword takes the token of a mailed link, once, and ends every session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendMagicLink(self, request, context):
+        """SendMagicLink answers the same whether or not the address has an account.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyMagicLink(self, request, context):
+        """VerifyMagicLink takes the token of a mailed link, once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +227,36 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ChangePassword,
                     request_deserializer=auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.FromString,
                     response_serializer=auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'VerifyEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyEmail,
+                    request_deserializer=auth_dot_v1_dot_auth__pb2.VerifyEmailRequest.FromString,
+                    response_serializer=auth_dot_v1_dot_auth__pb2.VerifyEmailResponse.SerializeToString,
+            ),
+            'ResendVerification': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResendVerification,
+                    request_deserializer=auth_dot_v1_dot_auth__pb2.ResendVerificationRequest.FromString,
+                    response_serializer=auth_dot_v1_dot_auth__pb2.ResendVerificationResponse.SerializeToString,
+            ),
+            'ForgotPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgotPassword,
+                    request_deserializer=auth_dot_v1_dot_auth__pb2.ForgotPasswordRequest.FromString,
+                    response_serializer=auth_dot_v1_dot_auth__pb2.ForgotPasswordResponse.SerializeToString,
+            ),
+            'ResetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetPassword,
+                    request_deserializer=auth_dot_v1_dot_auth__pb2.ResetPasswordRequest.FromString,
+                    response_serializer=auth_dot_v1_dot_auth__pb2.ResetPasswordResponse.SerializeToString,
+            ),
+            'SendMagicLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendMagicLink,
+                    request_deserializer=auth_dot_v1_dot_auth__pb2.SendMagicLinkRequest.FromString,
+                    response_serializer=auth_dot_v1_dot_auth__pb2.SendMagicLinkResponse.SerializeToString,
+            ),
+            'VerifyMagicLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyMagicLink,
+                    request_deserializer=auth_dot_v1_dot_auth__pb2.VerifyMagicLinkRequest.FromString,
+                    response_serializer=auth_dot_v1_dot_auth__pb2.SessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -348,6 +449,168 @@ class AuthService:
             '/auth.v1.AuthService/ChangePassword',
             auth_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
             auth_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/auth.v1.AuthService/VerifyEmail',
+            auth_dot_v1_dot_auth__pb2.VerifyEmailRequest.SerializeToString,
+            auth_dot_v1_dot_auth__pb2.VerifyEmailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResendVerification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/auth.v1.AuthService/ResendVerification',
+            auth_dot_v1_dot_auth__pb2.ResendVerificationRequest.SerializeToString,
+            auth_dot_v1_dot_auth__pb2.ResendVerificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgotPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/auth.v1.AuthService/ForgotPassword',
+            auth_dot_v1_dot_auth__pb2.ForgotPasswordRequest.SerializeToString,
+            auth_dot_v1_dot_auth__pb2.ForgotPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/auth.v1.AuthService/ResetPassword',
+            auth_dot_v1_dot_auth__pb2.ResetPasswordRequest.SerializeToString,
+            auth_dot_v1_dot_auth__pb2.ResetPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendMagicLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/auth.v1.AuthService/SendMagicLink',
+            auth_dot_v1_dot_auth__pb2.SendMagicLinkRequest.SerializeToString,
+            auth_dot_v1_dot_auth__pb2.SendMagicLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyMagicLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/auth.v1.AuthService/VerifyMagicLink',
+            auth_dot_v1_dot_auth__pb2.VerifyMagicLinkRequest.SerializeToString,
+            auth_dot_v1_dot_auth__pb2.SessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

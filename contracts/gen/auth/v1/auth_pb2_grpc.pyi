@@ -41,6 +41,17 @@ class AuthServiceStub:
     GetProfile: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetProfileRequest, _auth_pb2.User]
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UpdateProfileRequest, _auth_pb2.User]
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _auth_pb2.ChangePasswordResponse]
+    VerifyEmail: _grpc.UnaryUnaryMultiCallable[_auth_pb2.VerifyEmailRequest, _auth_pb2.VerifyEmailResponse]
+    """VerifyEmail takes the token of a mailed link, once."""
+    ResendVerification: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ResendVerificationRequest, _auth_pb2.ResendVerificationResponse]
+    ForgotPassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ForgotPasswordRequest, _auth_pb2.ForgotPasswordResponse]
+    """ForgotPassword answers the same whether or not the address has an account."""
+    ResetPassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ResetPasswordRequest, _auth_pb2.ResetPasswordResponse]
+    """ResetPassword takes the token of a mailed link, once, and ends every session."""
+    SendMagicLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SendMagicLinkRequest, _auth_pb2.SendMagicLinkResponse]
+    """SendMagicLink answers the same whether or not the address has an account."""
+    VerifyMagicLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.VerifyMagicLinkRequest, _auth_pb2.SessionResponse]
+    """VerifyMagicLink takes the token of a mailed link, once."""
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
@@ -55,6 +66,17 @@ class AuthServiceAsyncStub(AuthServiceStub):
     GetProfile: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetProfileRequest, _auth_pb2.User]  # type: ignore[assignment]
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_auth_pb2.UpdateProfileRequest, _auth_pb2.User]  # type: ignore[assignment]
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _auth_pb2.ChangePasswordResponse]  # type: ignore[assignment]
+    VerifyEmail: _aio.UnaryUnaryMultiCallable[_auth_pb2.VerifyEmailRequest, _auth_pb2.VerifyEmailResponse]  # type: ignore[assignment]
+    """VerifyEmail takes the token of a mailed link, once."""
+    ResendVerification: _aio.UnaryUnaryMultiCallable[_auth_pb2.ResendVerificationRequest, _auth_pb2.ResendVerificationResponse]  # type: ignore[assignment]
+    ForgotPassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ForgotPasswordRequest, _auth_pb2.ForgotPasswordResponse]  # type: ignore[assignment]
+    """ForgotPassword answers the same whether or not the address has an account."""
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ResetPasswordRequest, _auth_pb2.ResetPasswordResponse]  # type: ignore[assignment]
+    """ResetPassword takes the token of a mailed link, once, and ends every session."""
+    SendMagicLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.SendMagicLinkRequest, _auth_pb2.SendMagicLinkResponse]  # type: ignore[assignment]
+    """SendMagicLink answers the same whether or not the address has an account."""
+    VerifyMagicLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.VerifyMagicLinkRequest, _auth_pb2.SessionResponse]  # type: ignore[assignment]
+    """VerifyMagicLink takes the token of a mailed link, once."""
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuthService signs users up and in. Every request names its tenant by `api_key`."""
@@ -108,5 +130,52 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ChangePasswordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ChangePasswordResponse, _abc.Awaitable[_auth_pb2.ChangePasswordResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def VerifyEmail(
+        self,
+        request: _auth_pb2.VerifyEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.VerifyEmailResponse, _abc.Awaitable[_auth_pb2.VerifyEmailResponse]]:
+        """VerifyEmail takes the token of a mailed link, once."""
+
+    @_abc_1.abstractmethod
+    def ResendVerification(
+        self,
+        request: _auth_pb2.ResendVerificationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ResendVerificationResponse, _abc.Awaitable[_auth_pb2.ResendVerificationResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ForgotPassword(
+        self,
+        request: _auth_pb2.ForgotPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ForgotPasswordResponse, _abc.Awaitable[_auth_pb2.ForgotPasswordResponse]]:
+        """ForgotPassword answers the same whether or not the address has an account."""
+
+    @_abc_1.abstractmethod
+    def ResetPassword(
+        self,
+        request: _auth_pb2.ResetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ResetPasswordResponse, _abc.Awaitable[_auth_pb2.ResetPasswordResponse]]:
+        """ResetPassword takes the token of a mailed link, once, and ends every session."""
+
+    @_abc_1.abstractmethod
+    def SendMagicLink(
+        self,
+        request: _auth_pb2.SendMagicLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.SendMagicLinkResponse, _abc.Awaitable[_auth_pb2.SendMagicLinkResponse]]:
+        """SendMagicLink answers the same whether or not the address has an account."""
+
+    @_abc_1.abstractmethod
+    def VerifyMagicLink(
+        self,
+        request: _auth_pb2.VerifyMagicLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.SessionResponse, _abc.Awaitable[_auth_pb2.SessionResponse]]:
+        """VerifyMagicLink takes the token of a mailed link, once."""
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

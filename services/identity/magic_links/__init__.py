@@ -1,0 +1,1 @@
+"""Login by a link that was mailed."""

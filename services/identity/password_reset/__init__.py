@@ -1,0 +1,1 @@
+"""Reset of forgotten passwords."""
