@@ -18,3 +18,6 @@ USER_TOKENS: Final = frozenset({ACCESS, ENROLLMENT})
 
 ISSUED: Final = USER_TOKENS | {CLIENT_CREDENTIALS}
 """Everything that `token` signs."""
+
+IMPERSONATION_ACR: Final = "urn:authservice:acr:impersonation"
+"""`acr` of a session that an admin opened in a user's name: the user has proven nothing."""

@@ -14,7 +14,7 @@ from chassis.errors import Unauthenticated
 from contracts.clients import ApiKey, Client, ClientDirectory, InvalidApiKey
 from contracts.events import CredentialRefused
 from contracts.session import OriginNotAllowed
-from contracts.token_use import ENROLLMENT
+from contracts.token_use import ENROLLMENT, IMPERSONATION_ACR
 from gateway.admin_key import AdminKey, InvalidAdminKey
 from gateway.admins import Admins
 from gateway.guesses import Guess, Guesses
@@ -121,6 +121,8 @@ class Callers:
             raise InvalidToken(missing=token is None)
         self._revocations.require_synced()
         claims = await self._verify(token, key, request.ip)
+        if claims.acr == IMPERSONATION_ACR and claims.act:
+            await self._admins.check_actor(str(claims.act.get("sub")), key.client.id)
         return _with_user(self._context(Access.USER, request, known, key), claims)
 
     async def _verify(self, token: str, key: ApiKey, ip: str) -> VerifiedClaims:

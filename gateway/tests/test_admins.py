@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -111,6 +112,56 @@ async def test_token_when_its_admin_changes_then_follows_at_once(
     removed = await gateway.client.delete(f"{USERS}/{admin.id}", headers={"X-Admin-Key": ADMIN_KEY})
     assert removed.status_code == 204
     assert await status_of(gateway, last) == (401, "token_revoked")
+
+
+async def test_session_in_a_users_name_is_dead_with_the_right_to_have_one(
+    system: System, gateway: RunningGateway, tenant: Tenant
+) -> None:
+    admin = await new_admin(system, roles=["support_admin"], mfa_required=False)
+    person = await sign_up(gateway, tenant)
+    first = await gateway.client.post(
+        f"{CLIENTS}/{tenant.id}/users/{person.id}/impersonate",
+        headers={"X-Admin-Key": ADMIN_KEY},
+        json={"reason": "look"},
+    )
+    by_key = first.json()["access_token"]
+    caller = admin.caller()
+    opened = await system.call(
+        "identity",
+        "POST",
+        f"{CLIENTS}/{tenant.id}/users/{person.id}/impersonate",
+        caller=replace(caller, auth_time=int(system.clock.now().timestamp())),
+        json={"reason": "look"},
+    )
+    assert opened.status == 200, opened.body
+    acted = opened.json["access_token"]
+
+    async def me(token: str) -> tuple[int, str]:
+        headers = {"X-API-Key": tenant.api_key, "Authorization": f"Bearer {token}"}
+        answer = await gateway.client.get("/api/auth/me", headers=headers)
+        return answer.status_code, "" if answer.status_code == 200 else answer.json()["code"]
+
+    async def change(**members: Any) -> None:
+        answer = await gateway.client.patch(
+            f"{USERS}/{admin.id}", headers={"X-Admin-Key": ADMIN_KEY}, json=members
+        )
+        assert answer.status_code == 200, answer.text
+
+    assert await me(acted) == (200, "")
+    changes: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        ({"roles": ["read_only_auditor"]}, {"roles": ["support_admin"]}),
+        ({"scopes": [f"client:{new_id()}"]}, {"scopes": [f"client:{tenant.id}"]}),
+        ({"status": "suspended"}, {"status": "active"}),
+    )
+    for taken, back in changes:
+        await change(**taken)
+        assert await me(acted) == (401, "token_revoked"), taken
+        await change(**back)
+        assert await me(acted) == (200, "")
+    removed = await gateway.client.delete(f"{USERS}/{admin.id}", headers={"X-Admin-Key": ADMIN_KEY})
+    assert removed.status_code == 204
+    assert await me(acted) == (401, "token_revoked")
+    assert await me(by_key) == (200, "")
 
 
 async def test_forged_admin_tokens_are_401(system: System, gateway: RunningGateway) -> None:

@@ -11,6 +11,7 @@ from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
 from chassis.database import Tx
+from chassis.http import Router
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.admin_tokens import AdminTokens

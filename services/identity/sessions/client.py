@@ -16,7 +16,7 @@ from contracts.gen.internal.token.v1.exchange_pb2_grpc import ExchangeServiceStu
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
 from contracts.origins import origin_of
-from contracts.token_use import ACCESS, ENROLLMENT
+from contracts.token_use import ACCESS, ENROLLMENT, IMPERSONATION_ACR
 from services.identity.users.encoding import encode_user
 from services.identity.users.models import User
 
@@ -25,9 +25,6 @@ ONE_FACTOR = "urn:authservice:acr:1fa"
 
 TWO_FACTORS = "urn:authservice:acr:2fa"
 """`acr` of a session that two factors opened, or one that is two, such as a user-verified passkey."""
-
-IMPERSONATION = "urn:authservice:acr:impersonation"
-"""`acr` of a session in a user's name: the user has proven nothing."""
 
 _ENROLLMENT_TTL = timedelta(minutes=10)
 
@@ -97,7 +94,7 @@ class SessionClient:
             client_id=str(user.client_id),
             user=encode_user(user),
             amr=[_IMPERSONATION_AMR],
-            acr=IMPERSONATION,
+            acr=IMPERSONATION_ACR,
             origin=origin_of(caller),
             only_for=int(ttl.total_seconds()),
             act_json=json.dumps({"sub": actor_id}),
