@@ -114,6 +114,20 @@ class ImpersonationStarted(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserDeleted(UserEvent):
+    """A user was deleted, with all that was held on it; the id stays taken."""
+
+    type: ClassVar[str] = "user_deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataExported(UserEvent):
+    """A user got a copy of all that is held on it."""
+
+    type: ClassVar[str] = "data_exported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignupRefused(DomainEvent):
     """A sign-up was refused by a rule; `reason` is the error code."""
 
@@ -341,6 +355,54 @@ class RecoveryCodeUsed(UserEvent):
 
     type: ClassVar[str] = "recovery_code_used"
     remaining: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectedActionEvent(DomainEvent):
+    """What the step-up guard did before a protected action; `resource` is what the action is done to."""
+
+    action: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUpChallenged(ProtectedActionEvent):
+    """A protected action needs a fresh proof, because of policy or of risk at this `level`."""
+
+    type: ClassVar[str] = "step_up_challenged"
+    factors: tuple[str, ...]
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUpVerified(ProtectedActionEvent):
+    """The proof was given, by this factor; it is good for this action once."""
+
+    type: ClassVar[str] = "step_up_verified"
+    factor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUpRefused(ProtectedActionEvent):
+    """A proof was shown that is of something or somebody else, too old, or used."""
+
+    type: ClassVar[str] = "step_up_refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectedActionBlocked(ProtectedActionEvent):
+    """Policy, or risk at this `level`, refused a protected action."""
+
+    type: ClassVar[str] = "protected_action_blocked"
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectedActionNoticed(ProtectedActionEvent):
+    """A protected action went on without a proof, as policy says, and is noted."""
+
+    type: ClassVar[str] = "protected_action_noticed"
+    level: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,8 @@ def origin_of(caller: CallerContext) -> origin_pb2.Origin:
     )
 
 
-def caller_behind(origin: origin_pb2.Origin, client_id: UUID) -> CallerContext:
-    """Return the caller that an origin names, acting in a client.
+def caller_behind(origin: origin_pb2.Origin, client_id: UUID | None) -> CallerContext:
+    """Return the caller that an origin names, acting in a client, if in one.
 
     Raises:
         InvalidRequest: the origin is malformed.

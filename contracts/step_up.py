@@ -46,7 +46,7 @@ DEFAULTS: Final[Mapping[Action, ActionPolicy]] = MappingProxyType(
         Action.DATA_EXPORT: _ALWAYS,
         Action.ACCOUNT_DELETE: _ALWAYS,
         Action.EMAIL_CHANGE: _ALWAYS,
-        Action.MFA_SETUP: _WHEN_RISKY,
+        Action.MFA_SETUP: _ALWAYS,
         Action.MFA_DISABLE: _ALWAYS,
         Action.PASSKEY_REMOVE: _ALWAYS,
         Action.RECOVERY_CODES_ROTATE: _ALWAYS,
@@ -60,6 +60,7 @@ _ALWAYS_PROVEN: Final = frozenset(
     {
         Action.ACCOUNT_DELETE,
         Action.EMAIL_CHANGE,
+        Action.MFA_SETUP,
         Action.MFA_DISABLE,
         Action.PASSKEY_REMOVE,
         Action.RECOVERY_CODES_ROTATE,

@@ -19,6 +19,8 @@ from contracts.clients import ClientDirectory
 from contracts.relying_party import RelyingPartyDefaults
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
+from services.identity.account.routes import routes as account_routes
+from services.identity.account.service import AccountService
 from services.identity.admins.login import AdminLogin
 from services.identity.admins.routes import routes as admin_routes
 from services.identity.admins.rpc import admin_directory_rpc
@@ -81,6 +83,11 @@ from services.identity.security_policy.routes import routes as security_policy_r
 from services.identity.security_policy.service import SecurityPolicyService
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
+from services.identity.step_up.risk import ActionRisk
+from services.identity.step_up.routes import routes as step_up_routes
+from services.identity.step_up.rpc import step_up_rpc
+from services.identity.step_up.service import StepUpService
+from services.identity.step_up.verification import StepUpVerification
 from services.identity.support.routes import routes as support_routes
 from services.identity.support.service import SupportService
 from services.identity.tables import Base
@@ -244,7 +251,16 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     factors = SecondFactors(
         db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts, mailer=mailer
     )
-    proofs = FreshProof(clock, gate, passwords, factors)
+    guard = StepUpService(
+        db,
+        outbox,
+        clock,
+        clients=clients,
+        one_time=service.one_time,
+        factors=sources,
+        risk=ActionRisk(db, risk),
+    )
+    proofs = FreshProof(clock, gate, passwords, factors, guard)
     totp = TotpService(
         db,
         outbox,
@@ -257,16 +273,26 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         gate=gate,
         duties=duties,
     )
-    second_leg = SecondFactorLogin(db, factors, gate)
-    recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, factors)
     parties = RelyingParties(clients, _relying_party(settings))
+    passkey_logins = _passkey_logins(service, parties, gate, emails)
+    second_leg = SecondFactorLogin(db, factors, gate)
+    recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, proofs)
     registrations = PasskeyRegistrations(
         db, outbox, clock, parties=parties, one_time=service.one_time, gate=gate, proofs=proofs
     )
-    passkey_logins = _passkey_logins(service, parties, gate, emails)
     passkeys = PasskeyService(db, outbox, clients, proofs)
     inventory = SchemeInventory(db, service.bus, hasher)
     imports = ImportService(db, outbox, clock, clients=clients, policy=hasher.policy, inventory=inventory)
+    accounts = AccountService(
+        db,
+        outbox,
+        clock,
+        guard=guard,
+        sessions=sessions,
+        duties=duties,
+        mailer=mailer,
+        emails=emails,
+    )
     cookie = RefreshCookie.of(settings)
     cursors = Cursors(service.sealer)
     support = SupportService(
@@ -285,8 +311,10 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         routes=[
             password_routes(passwords, cookie),
             profile_routes(profiles),
+            account_routes(accounts),
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
+            step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
             support_routes(support, cursors),
             _admins(service, settings, hasher, lockouts, emails),
             device_routes(devices),
@@ -302,6 +330,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             auth_rpc(clients, sessions, passwords, profiles, MailedLinks(verification, resets, magic_links)),
             users_rpc(db),
             admin_directory_rpc(db),
+            step_up_rpc(guard),
         ],
         callers=RPC_CALLERS,
         jobs={

@@ -65,6 +65,13 @@ class WrongPassword(Forbidden):
     detail = "The current password is wrong."
 
 
+class WrongPasskey(Forbidden):
+    """The passkey that a user showed is not one of its own, or its answer is not good; see `WrongCode`."""
+
+    code = "wrong_passkey"
+    detail = "The passkey was not accepted."
+
+
 class InvalidMfaCode(Unauthenticated):
     """The second factor of a login is wrong or was used; the login goes on waiting for another."""
 
@@ -79,11 +86,18 @@ class WrongCode(Forbidden):
     detail = "The code is wrong or was used before."
 
 
-class ReauthenticationRequired(Forbidden):
-    """The change needs a fresh proof: a code of the second factor, else the password or a login just now."""
+class InvalidChallenge(Forbidden):
+    """No such challenge of this caller waits: unknown, of another session, too old, answered, or used up."""
 
-    code = "reauthentication_required"
-    detail = "This needs a code of the second factor, or without one the current password or a fresh login."
+    code = "invalid_challenge"
+    detail = "This challenge does not wait any more. Send the protected request again for another."
+
+
+class FactorNotOffered(Forbidden):
+    """The challenge cannot be answered by this factor; those it takes were in its `factors`."""
+
+    code = "factor_not_offered"
+    detail = "This challenge does not take that factor."
 
 
 class MfaAlreadyEnabled(Conflict):

@@ -19,6 +19,7 @@ from chassis.ids import new_id, new_secret
 from chassis.one_time import OneTimeState
 from chassis.outbox import Outbox
 from contracts import events
+from contracts.actions import Action
 from contracts.relying_party import RelyingParty
 from services.identity.errors import (
     InvalidPasskeyRegistration,
@@ -126,7 +127,7 @@ class PasskeyRegistrations:
         """Return the options of `navigator.credentials.create()` for the calling user.
 
         Raises:
-            ReauthenticationRequired, MfaAlreadyEnabled, WrongCode, WrongPassword, AccountLocked: see
+            StepUpRequired, ActionBlocked, MfaAlreadyEnabled, WrongCode, WrongPassword, AccountLocked: see
             `FreshProof`.
             TooManyPasskeys: the user has as many as it may.
             FeatureUnavailable: Redis is away.
@@ -139,7 +140,7 @@ class PasskeyRegistrations:
             raise Unauthenticated
         if len(present) >= MOST:
             raise TooManyPasskeys
-        await self._proofs.check(caller, user, shown)
+        await self._proofs.check(caller, user, shown, Action.MFA_SETUP)
         registration = Registration(
             session_id=new_secret(f"{_KIND}_"),
             client_id=user.client_id,

@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from pydantic import Field, model_validator
 
 from chassis.context import Access
-from chassis.http import KIB, Caller, Router
+from chassis.http import KIB, Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import Page
 from contracts.session import (
@@ -44,7 +44,7 @@ _MAX_TOKEN = 128
 _BODY = 32 * KIB
 
 _REDIS: dict[int | str, dict[str, Any]] = {503: {"description": "`feature_unavailable`: Redis is away"}}
-_FRESH = "`reauthentication_required`, `wrong_code`, `wrong_password`"
+_FRESH = "`step_up_required`, `wrong_code`, `wrong_password`"
 _LOCKED: dict[int | str, dict[str, Any]] = {429: {"description": "`account_locked`: see `Retry-After`"}}
 
 SessionParameter = Annotated[
@@ -59,10 +59,9 @@ class ProofRequest(RequestModel):
     code: AnyCode | None = None
     password: Password | None = None
 
-    @property
-    def shown(self) -> Shown:
-        """The proof."""
-        return Shown(password=self.password, code=self.code)
+    def shown(self, step_up_token: str | None) -> Shown:
+        """The proof, or the token of one."""
+        return Shown(self.password, self.code, step_up_token)
 
 
 class RegisterBeginRequest(ProofRequest):
@@ -214,7 +213,9 @@ def _declare_registration(router: Router, registrations: PasskeyRegistrations, c
             **_REDIS,
         },
     )
-    async def register_begin(caller: Caller, body: RegisterBeginRequest | None = None) -> CeremonyAnswer:
+    async def register_begin(
+        caller: Caller, step_up_token: StepUpToken, body: RegisterBeginRequest | None = None
+    ) -> CeremonyAnswer:
         """Begin to register a passkey: answers the options of `navigator.credentials.create()`.
 
         With an authenticator app set up, `code` must be one of it, or a recovery code. Without, `password` is
@@ -222,7 +223,7 @@ def _declare_registration(router: Router, registrations: PasskeyRegistrations, c
         """
         asked = body or RegisterBeginRequest()
         wish = Wish(asked.resident_key, asked.authenticator_attachment)
-        return _ceremony(await registrations.begin(caller, wish, asked.shown))
+        return _ceremony(await registrations.begin(caller, wish, asked.shown(step_up_token)))
 
     @router.post(
         "/api/auth/passkey/register/finish",
@@ -360,13 +361,15 @@ def _declare_own(router: Router, passkeys: PasskeyService) -> None:
         status_code=204,
         responses={403: refused, 404: missing, **_LOCKED},
     )
-    async def remove_passkey(passkey_id: UUID, caller: Caller, body: ProofRequest | None = None) -> None:
+    async def remove_passkey(
+        passkey_id: UUID, caller: Caller, step_up_token: StepUpToken, body: ProofRequest | None = None
+    ) -> None:
         """Remove an own passkey; sessions go on.
 
         With an authenticator app set up, `code` must be one of it, or a recovery code. Without, `password` is
         needed, unless the login was in the last 15 minutes.
         """
-        await passkeys.remove(caller, passkey_id, body.shown if body else Shown())
+        await passkeys.remove(caller, passkey_id, (body or ProofRequest()).shown(step_up_token))
 
     @router.delete(
         "/api/auth/passkeys",
@@ -375,6 +378,6 @@ def _declare_own(router: Router, passkeys: PasskeyService) -> None:
         status_code=204,
         responses={403: refused, 404: missing, **_LOCKED},
     )
-    async def remove_named_passkey(body: RemoveRequest, caller: Caller) -> None:
+    async def remove_named_passkey(body: RemoveRequest, caller: Caller, step_up_token: StepUpToken) -> None:
         """Remove the own passkey whose `id` is in the body: the older form of the route with the path."""
-        await passkeys.remove(caller, body.id, body.shown)
+        await passkeys.remove(caller, body.id, body.shown(step_up_token))

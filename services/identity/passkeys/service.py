@@ -9,6 +9,7 @@ from chassis.database import Database, Tx
 from chassis.errors import Unauthenticated
 from chassis.outbox import Outbox
 from contracts import events
+from contracts.actions import Action
 from contracts.clients import ClientDirectory
 from contracts.security_policy import MfaMode, SecurityPolicy
 from services.identity.errors import MfaRequiredByPolicy, PasskeyNotFound
@@ -62,7 +63,7 @@ class PasskeyService:
 
         Raises:
             PasskeyNotFound: the user has none with this id.
-            ReauthenticationRequired, WrongCode, WrongPassword, AccountLocked: see `FreshProof`.
+            StepUpRequired, ActionBlocked, WrongCode, WrongPassword, AccountLocked: see `FreshProof`.
             MfaRequiredByPolicy: the client demands a second factor, and the user would have none left.
         """
         async with self._db.tenant(caller.require_client()) as tx:
@@ -72,7 +73,7 @@ class PasskeyService:
             raise Unauthenticated
         if passkey_id not in ids:
             raise PasskeyNotFound
-        await self._proofs.check(caller, user, shown)
+        await self._proofs.check(caller, user, shown, Action.PASSKEY_REMOVE)
         policy = SecurityPolicy.of((await self._clients.get(caller.require_client())).settings)
         async with self._db.tenant(caller.require_client()) as tx:
             # Locked, so that two removals cannot each take the other's passkey for the one that stays.

@@ -6,7 +6,7 @@ from fastapi import Response
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import KIB, Caller, Router
+from chassis.http import KIB, Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from contracts.session import (
     ModeParameter,
@@ -21,6 +21,7 @@ from services.identity.logins.answers import opened_answer
 from services.identity.logins.models import Factor
 from services.identity.recovery_codes.codes import MAX_TYPED_LENGTH
 from services.identity.recovery_codes.service import RecoveryCodeService
+from services.identity.second_factors.fresh_proof import Shown
 from services.identity.second_factors.login import SecondFactorLogin
 from services.identity.second_factors.requests import (
     SECOND_LEG_REFUSALS,
@@ -72,13 +73,20 @@ def routes(codes: RecoveryCodeService, login: SecondFactorLogin, cookie: Refresh
         body_limit=4 * KIB,
         responses={
             **WRONG_CODE,
-            403: {"description": "`reauthentication_required`, `wrong_code`"},
+            403: {"description": "`step_up_required`, `wrong_code`"},
             409: {"description": "`mfa_not_enabled`"},
         },
     )
-    async def replace(body: ReplaceCodesRequest, caller: Caller) -> RecoveryCodesAnswer:
-        """Replace the recovery codes by ten new ones, shown once, for a code of the app or an old one."""
-        return RecoveryCodesAnswer(recovery_codes=await codes.replace(caller, body.code))
+    async def replace(
+        body: ReplaceCodesRequest, caller: Caller, step_up_token: StepUpToken
+    ) -> RecoveryCodesAnswer:
+        """Replace the recovery codes by ten new ones, shown once, for a code of the app or an old one.
+
+        Instead of a code, the request may carry a step-up token.
+        """
+        return RecoveryCodesAnswer(
+            recovery_codes=await codes.replace(caller, Shown(code=body.code, step_up_token=step_up_token))
+        )
 
     @router.post(
         "/api/auth/recovery-codes/verify",

@@ -165,6 +165,12 @@ class SessionClient:
         request = exchange_pb2.CreateCodeRequest(client_id=str(client_id), outcome=outcome)
         return (await self._exchange.CreateCode(request)).code
 
+    async def forget_user(self, client_id: UUID, user_id: UUID, origin: origin_pb2.Origin) -> None:
+        """End the sessions of a deleted user, and let the token service forget it."""
+        await self._sessions.ForgetUser(
+            sessions_pb2.ForgetUserRequest(client_id=str(client_id), user_id=str(user_id), origin=origin)
+        )
+
     async def verify(self, client_id: UUID, access_token: str) -> VerifiedUser:
         """Return the user and the session of an access token of a client, and who acts in its name.
 

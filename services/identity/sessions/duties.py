@@ -124,7 +124,9 @@ class SessionDuties:
             )
         async with self._db.tenant(duty.client_id) as tx:
             user = await users.find(tx, duty.user_id)
-        if user is not None:
+        if user is None:
+            await self._client.forget_user(duty.client_id, duty.user_id, origin)
+        else:
             await self._client.put_user(user, origin)
         return 0
 

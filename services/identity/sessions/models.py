@@ -15,7 +15,7 @@ from services.identity.tables import Base
 
 
 class DutyKind(StrEnum):
-    """What has to be done."""
+    """What has to be done; to put a user that was deleted meanwhile is to let it be forgotten."""
 
     END_SESSIONS = "end_sessions"
     PUT_USER = "put_user"

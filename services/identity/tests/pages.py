@@ -17,8 +17,8 @@ ORIGIN = "http://localhost:8080"
 
 
 def fresh(person: Person, **changes: Any) -> CallerContext:
-    """The user, who has logged in just now."""
-    return person.caller(auth_time=int(time.time()), **changes)
+    """The user, who has logged in just now, with a passkey unless told otherwise."""
+    return person.caller(**{"auth_time": int(time.time()), "amr": ("hwk", "user", "mfa"), **changes})
 
 
 async def begin_registration(person: Person, caller: CallerContext | None = None, **body: Any) -> Answer:

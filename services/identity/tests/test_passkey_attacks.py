@@ -543,7 +543,7 @@ async def test_a_stolen_session_alone_registers_no_passkey(system: System, perso
     wrong = await begin_registration(person, old, password="not the password")
     right = await begin_registration(person, old, password="correct horse battery staple")
 
-    assert (bare.status, bare.code) == (403, "reauthentication_required")
+    assert (bare.status, bare.code) == (403, "step_up_required")
     assert (wrong.status, wrong.code) == (403, "wrong_password")
     assert right.status == 200
 

@@ -219,9 +219,14 @@ async def test_registration_and_removal_need_a_login_of_the_last_minutes(
         begun = await begin_registration(person, caller)
         removed = await system.call("identity", "DELETE", f"/api/auth/passkeys/{kept}", caller=caller)
         for answer in (begun, removed):
-            assert (answer.status, answer.code) == (403, "reauthentication_required")
+            assert (answer.status, answer.code) == (403, "step_up_required")
 
-    assert (await begin_registration(person, person.caller(auth_time=now - 14 * 60))).status == 200
+    just_now = {"auth_time": now - 14 * 60}
+    by_password = await begin_registration(person, person.caller(**just_now, amr=("pwd",)))
+    assert (by_password.status, by_password.code) == (403, "step_up_required")
+    assert by_password.json["factors"] == ["passkey"]
+    by_passkey = person.caller(**just_now, amr=("hwk", "user", "mfa"))
+    assert (await begin_registration(person, by_passkey)).status == 200
 
 
 async def test_passkeys_are_renamed_and_removed_by_their_owner(system: System, person: Person) -> None:

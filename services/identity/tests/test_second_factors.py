@@ -335,7 +335,7 @@ async def test_recovery_codes_are_used_up_and_replaced(system: System, user: Pro
     refused = [await call_as(user.person, "recovery-codes", body) for body in ({}, {"code": first})]
     replaced = await call_as(user.person, "recovery-codes", {"code": third})
 
-    assert statuses(refused) == [(403, "reauthentication_required"), (403, "wrong_code")]
+    assert statuses(refused) == [(403, "step_up_required"), (403, "wrong_code")]
     assert replaced.status == 200, replaced.body
     fresh = replaced.json["recovery_codes"]
     assert len({*fresh, *user.recovery_codes}) == 20

@@ -112,14 +112,14 @@ async def test_enable_answers_recovery_codes_and_tells_the_token_service(
     [
         # Without a second factor: a login just now, or the password.
         (False, {}, timedelta(minutes=14), (200, None)),
-        (False, {}, timedelta(minutes=16), (403, "reauthentication_required")),
-        (False, {}, None, (403, "reauthentication_required")),
+        (False, {}, timedelta(minutes=16), (403, "step_up_required")),
+        (False, {}, None, (403, "step_up_required")),
         (False, {"password": PASSWORD}, None, (200, None)),
         (False, {"password": "not the password"}, timedelta(0), (403, "wrong_password")),
-        (False, {"code": "123456"}, None, (403, "reauthentication_required")),
+        (False, {"code": "123456"}, None, (403, "step_up_required")),
         # With one: nothing but one of its codes.
-        (True, {}, timedelta(0), (403, "reauthentication_required")),
-        (True, {"password": PASSWORD}, timedelta(0), (403, "reauthentication_required")),
+        (True, {}, timedelta(0), (403, "step_up_required")),
+        (True, {"password": PASSWORD}, timedelta(0), (403, "step_up_required")),
         (True, {"code": "wrong"}, timedelta(0), (403, "wrong_code")),
         (True, {"code": "recovery"}, None, (200, None)),
         (True, {"code": "app"}, None, (200, None)),
@@ -231,7 +231,7 @@ async def test_disable_needs_a_code_and_is_refused_where_policy_demands_a_factor
     removed = await call_as(user.person, "totp/disable", {"code": user.recovery_codes[3]})
 
     assert [(answer.status, answer.code) for answer in refusals] == [
-        (403, "reauthentication_required"),
+        (403, "step_up_required"),
         (403, "wrong_code"),
         (403, "wrong_code"),
     ]

@@ -8,7 +8,7 @@ from fastapi import Response
 from pydantic import Field
 
 from chassis.context import Access
-from chassis.http import KIB, Caller, Router
+from chassis.http import KIB, Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from contracts.session import (
     ModeParameter,
@@ -95,18 +95,18 @@ def routes(totp: TotpService, login: SecondFactorLogin, cookie: RefreshCookie) -
         enrollment=True,
         responses={
             **WRONG_CODE,
-            403: {"description": "`reauthentication_required`, `wrong_code`, `wrong_password`"},
+            403: {"description": "`step_up_required`, `wrong_code`, `wrong_password`"},
             409: {"description": "`mfa_already_enabled`: the enrollment token is for a first factor only"},
         },
     )
-    async def set_up(body: TotpSetupRequest, caller: Caller) -> TotpSetupAnswer:
+    async def set_up(body: TotpSetupRequest, caller: Caller, step_up_token: StepUpToken) -> TotpSetupAnswer:
         """Make a secret for an authenticator app, to be turned on by `enable` within 15 minutes.
 
         With a second factor set up, `code` must be one of it, or a recovery code; the active app stays
         active until the new one is. Without, `password` is needed, unless the login was in the last 15
         minutes. The secret cannot be read again.
         """
-        made = await totp.set_up(caller, Shown(password=body.password, code=body.code))
+        made = await totp.set_up(caller, Shown(body.password, body.code, step_up_token))
         return TotpSetupAnswer(secret=made.secret, otpauth_url=made.otpauth_url, qr_svg=made.qr_svg)
 
     @router.post(
@@ -146,13 +146,18 @@ def routes(totp: TotpService, login: SecondFactorLogin, cookie: RefreshCookie) -
         body_limit=4 * KIB,
         responses={
             **WRONG_CODE,
-            403: {"description": "`reauthentication_required`, `wrong_code`, `mfa_required_by_policy`"},
+            403: {"description": "`step_up_required`, `wrong_code`, `mfa_required_by_policy`"},
             409: {"description": "`mfa_not_enabled`"},
         },
     )
-    async def disable(body: TotpDisableRequest, caller: Caller) -> TotpDisabledAnswer:
-        """Remove the authenticator app and the recovery codes, for a code of either; sessions go on."""
-        await totp.disable(caller, body.code)
+    async def disable(
+        body: TotpDisableRequest, caller: Caller, step_up_token: StepUpToken
+    ) -> TotpDisabledAnswer:
+        """Remove the authenticator app and the recovery codes, for a code of either; sessions go on.
+
+        Instead of a code, the request may carry a step-up token.
+        """
+        await totp.disable(caller, Shown(code=body.code, step_up_token=step_up_token))
         return TotpDisabledAnswer()
 
     @router.post(

@@ -14,13 +14,13 @@ from chassis.database import Database, Tx
 from chassis.errors import AppError, Unauthenticated
 from chassis.outbox import Outbox
 from contracts import events
+from contracts.actions import Action
 from contracts.clients import Client, ClientDirectory
 from contracts.security_policy import MfaMode, SecurityPolicy
 from services.identity.errors import (
     MfaNotEnabled,
     MfaRequiredByPolicy,
     NoPendingSetup,
-    ReauthenticationRequired,
 )
 from services.identity.logins.models import Browser, Factor, Opened
 from services.identity.logins.service import LoginGate
@@ -76,11 +76,11 @@ class TotpService:
         """Make a secret that `enable` will make the active one; until then the active one stays as it is.
 
         Raises:
-            ReauthenticationRequired, MfaAlreadyEnabled, WrongCode, WrongPassword, AccountLocked: see
+            StepUpRequired, ActionBlocked, MfaAlreadyEnabled, WrongCode, WrongPassword, AccountLocked: see
                 `FreshProof`.
         """
         user = await self._user(caller)
-        await self._proofs.check(caller, user, shown)
+        await self._proofs.check(caller, user, shown, Action.MFA_SETUP)
         client = await self._clients.get(user.client_id)
         secret = new_secret()
         url = otpauth_url(secret, issuer=_brand(client), account=user.email)
@@ -114,14 +114,13 @@ class TotpService:
             return Enabled(codes, None)
         return Enabled(codes, await self._session_after_enrollment(caller, changed, browser))
 
-    async def disable(self, caller: CallerContext, code: str | None) -> None:
+    async def disable(self, caller: CallerContext, shown: Shown) -> None:
         """Remove the authenticator app and the recovery codes; sessions go on.
 
         Raises:
             MfaNotEnabled: there is none.
             MfaRequiredByPolicy: the client demands a second factor of everybody.
-            ReauthenticationRequired: no code was shown.
-            WrongCode, AccountLocked: see `SecondFactors`.
+            StepUpRequired, ActionBlocked, WrongCode, AccountLocked: see `FreshProof`.
         """
         user = await self._user(caller)
         if not user.mfa_enabled:
@@ -129,9 +128,7 @@ class TotpService:
         policy = SecurityPolicy.of((await self._clients.get(user.client_id)).settings).mfa
         if policy.mode is MfaMode.REQUIRED or policy.enrollment_required:
             raise MfaRequiredByPolicy
-        if code is None:
-            raise ReauthenticationRequired
-        await self._factors.show_any(caller, user, code)
+        await self._proofs.check(caller, user, shown, Action.MFA_DISABLE)
         async with self._db.tenant(user.client_id) as tx:
             now = self._clock.now()
             if await users.set_mfa_enabled(tx, user.id, now, before=True, after=False) is None:

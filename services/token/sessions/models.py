@@ -87,6 +87,7 @@ class EndReason(StrEnum):
     LOGOUT = "logout"
     USER_REVOKED = "user_revoked"
     USER_NOT_ACTIVE = "user_not_active"
+    USER_DELETED = "user_deleted"
     TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - a reason, not a secret
 
 

@@ -104,6 +104,14 @@ class SessionsRpc(SessionServiceServicer):
         await self._sessions.put_user(caller, request.user)
         return sessions_pb2.PutUserResponse()
 
+    async def ForgetUser(
+        self, request: sessions_pb2.ForgetUserRequest, _context: RpcContext
+    ) -> sessions_pb2.ForgetUserResponse:
+        """Erase a deleted user."""
+        caller = _caller(request.client_id, request.origin)
+        await self._sessions.forget_user(caller, parse_id(request.user_id, "user_id"))
+        return sessions_pb2.ForgetUserResponse()
+
 
 def opening_of(request: sessions_pb2.OpenSessionRequest) -> Opening:
     """Read how a session is to begin."""

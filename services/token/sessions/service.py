@@ -219,6 +219,20 @@ class SessionService:
             await self._revocations.user(tx, client_id, user.id, now)
         await self._revocations.announce()
 
+    async def forget_user(self, caller: CallerContext, user_id: UUID) -> None:
+        """Erase a deleted user: its sessions end, its tokens die, and nothing opens another for it.
+
+        Of its sessions the times stay, and neither addresses nor browsers.
+        """
+        now, client_id = self._clock.now(), caller.require_client()
+        async with self._db.tenant(client_id) as tx:
+            await store.forget_user(tx, user_id, _deleted(client_id, user_id))
+            ended = await store.end_sessions(tx, user_id, EndReason.USER_DELETED, now)
+            await self._record_ended(tx, caller, ended, EndReason.USER_DELETED, now)
+            await store.erase_origins(tx, user_id)
+            await self._revocations.user(tx, client_id, str(user_id), now)
+        await self._revocations.announce()
+
     async def list(self, client_id: UUID, user_id: UUID, *, before: UUID | None, limit: int) -> list[Session]:
         """Return a user's live sessions, newest first, those opened before the session `before`."""
         async with self._db.tenant(client_id) as tx:
@@ -323,3 +337,10 @@ def _user(user_id: UUID) -> Actor:
 def _counted(reason: str) -> str:
     """The reason as a label; other services name their own, and a label needs a small set."""
     return reason if reason in set(EndReason) or reason == "password_changed" else "other"
+
+
+def _deleted(client_id: UUID, user_id: UUID) -> users_pb2.User:
+    """Return the copy of a deleted user: newer than any that may still arrive."""
+    return users_pb2.User(
+        id=str(user_id), client_id=str(client_id), status=store.DELETED, version=store.LAST_VERSION
+    )

@@ -15,6 +15,10 @@ from services.token.sessions.models import EndedSession, LiveSession, NewSession
 ACTIVE = "active"
 """The only status of a user that may have sessions."""
 
+DELETED = "deleted"
+LAST_VERSION = 2**63 - 1
+"""Of a user that is no more: no news of it can be newer."""
+
 
 async def open_session(
     tx: Tx, session: NewSession, user: users_pb2.User, token_hash: bytes | None
@@ -284,3 +288,27 @@ async def owners(tx: Tx, session_ids: Sequence[UUID]) -> dict[UUID, UUID]:
     """Return whose sessions those are, of all clients."""
     rows = await tx.fetch("SELECT id, user_id FROM sessions WHERE id = ANY($1::uuid[])", list(session_ids))
     return {row["id"]: row["user_id"] for row in rows}
+
+
+async def forget_user(tx: Tx, user_id: UUID, nobody: users_pb2.User) -> None:
+    """Put the copy of a deleted user in the place of whatever was known of it."""
+    await tx.execute(
+        """
+        INSERT INTO users (client_id, user_id, version, status, message)
+        VALUES (current_client(), $1, $2, $3, $4)
+        ON CONFLICT (client_id, user_id) DO UPDATE
+        SET version = EXCLUDED.version, status = EXCLUDED.status, message = EXCLUDED.message
+        """,
+        user_id,
+        nobody.version,
+        nobody.status,
+        nobody.SerializeToString(),
+    )
+
+
+async def erase_origins(tx: Tx, user_id: UUID) -> None:
+    """Erase from where a user's sessions were used."""
+    await tx.execute(
+        "UPDATE sessions SET ip = '', user_agent = '' WHERE user_id = $1 AND client_id = current_client()",
+        user_id,
+    )

@@ -70,6 +70,11 @@ class SessionServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.PutUserRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.PutUserResponse.FromString,
                 _registered_method=True)
+        self.ForgetUser = channel.unary_unary(
+                '/internal.token.v1.SessionService/ForgetUser',
+                request_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.ForgetUserRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.ForgetUserResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -125,6 +130,13 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetUser(self, request, context):
+        """ForgetUser ends the sessions of a deleted user and erases what was known of it; no session opens for it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.PutUser,
                     request_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.PutUserRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.PutUserResponse.SerializeToString,
+            ),
+            'ForgetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetUser,
+                    request_deserializer=internal_dot_token_dot_v1_dot_sessions__pb2.ForgetUserRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_sessions__pb2.ForgetUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class SessionService:
             '/internal.token.v1.SessionService/PutUser',
             internal_dot_token_dot_v1_dot_sessions__pb2.PutUserRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_sessions__pb2.PutUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.SessionService/ForgetUser',
+            internal_dot_token_dot_v1_dot_sessions__pb2.ForgetUserRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_sessions__pb2.ForgetUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

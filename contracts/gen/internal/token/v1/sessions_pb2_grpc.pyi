@@ -47,6 +47,8 @@ class SessionServiceStub:
     """ListSessions returns a user's live sessions, newest first."""
     PutUser: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.PutUserRequest, _sessions_pb2.PutUserResponse]
     """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
+    ForgetUser: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ForgetUserRequest, _sessions_pb2.ForgetUserResponse]
+    """ForgetUser ends the sessions of a deleted user and erases what was known of it; no session opens for it again."""
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -67,6 +69,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """ListSessions returns a user's live sessions, newest first."""
     PutUser: _aio.UnaryUnaryMultiCallable[_sessions_pb2.PutUserRequest, _sessions_pb2.PutUserResponse]  # type: ignore[assignment]
     """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
+    ForgetUser: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ForgetUserRequest, _sessions_pb2.ForgetUserResponse]  # type: ignore[assignment]
+    """ForgetUser ends the sessions of a deleted user and erases what was known of it; no session opens for it again."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionService opens and ends sessions for the services that decide who may have one."""
@@ -126,5 +130,13 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.PutUserResponse, _abc.Awaitable[_sessions_pb2.PutUserResponse]]:
         """PutUser brings the claims of a user up to date; an older version changes nothing. A suspended user's sessions end."""
+
+    @_abc_1.abstractmethod
+    def ForgetUser(
+        self,
+        request: _sessions_pb2.ForgetUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.ForgetUserResponse, _abc.Awaitable[_sessions_pb2.ForgetUserResponse]]:
+        """ForgetUser ends the sessions of a deleted user and erases what was known of it; no session opens for it again."""
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
