@@ -14,7 +14,8 @@ from uuid import UUID
 SHOWN = 4
 """How many credentials an answer names; a user's further ones are found without an address (discoverable)."""
 
-_LENGTHS = (16, 20, 32, 32)  # Google and Microsoft, Apple, Chromium, security keys
+_LENGTHS = (16, 16, 20, 32, 32, 32, 48, 64)
+"""Bytes of ids in the field: password managers, Apple, platforms, security keys; as often as each is met."""
 
 
 class Decoys:
@@ -36,4 +37,4 @@ class Decoys:
         return self._digest(b"bytes", digest)[: _LENGTHS[digest[0] % len(_LENGTHS)]]
 
     def _digest(self, purpose: bytes, value: bytes) -> bytes:
-        return hmac.digest(self._key, purpose + b"\0" + value, hashlib.sha256)
+        return hmac.digest(self._key, purpose + b"\0" + value, hashlib.sha512)
