@@ -11,6 +11,7 @@ from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
 from chassis.database import Tx
+from chassis.geo import GeoDatabases
 from chassis.http import Router
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
@@ -73,7 +74,6 @@ from services.identity.recovery_codes.codes import CodeHasher
 from services.identity.recovery_codes.factor import RecoveryCodeFactor
 from services.identity.recovery_codes.routes import routes as recovery_code_routes
 from services.identity.recovery_codes.service import RecoveryCodeService
-from services.identity.risk.geo import GeoDatabases
 from services.identity.risk.provider import RiskProvider
 from services.identity.risk.service import RiskService
 from services.identity.second_factors.fresh_proof import FreshProof
@@ -152,13 +152,14 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         queue=settings.hash_queue,
         niceness=settings.hash_niceness,
     )
+    geo = GeoDatabases(settings.geoip_db, settings.asn_db)
     devices = DeviceService(db, outbox, clock, clients)
     provider = _risk_provider(settings)
     risk = RiskService(
         db,
         clock,
         emails=emails,
-        geo=GeoDatabases(settings.geoip_db, settings.asn_db),
+        geo=geo,
         provider=provider,
         failure_window=settings.lockout_window,
     )
@@ -175,6 +176,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         factors=sources,
         devices=devices,
         risk=risk,
+        mailer=mailer,
     )
     tokens = EmailTokens(db, clock)
     mailbox = MailboxProofs(outbox, clock, duties, _void_unproven)
@@ -317,7 +319,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
             support_routes(support, cursors),
             _admins(service, settings, hasher, lockouts, emails),
-            device_routes(devices),
+            device_routes(devices, geo),
             verification_routes(verification),
             reset_routes(resets),
             magic_link_routes(magic_links, cookie),

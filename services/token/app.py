@@ -7,6 +7,7 @@ from pathlib import Path
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
+from chassis.geo import GeoDatabases
 from chassis.last_used import LastUsed
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
@@ -133,7 +134,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     cookie = RefreshCookie.of(settings)
     return service.app(
         routes=[
-            session_routes(sessions, cookie, cursors),
+            session_routes(sessions, cookie, cursors, GeoDatabases(settings.geoip_db, None)),
             exchange_routes(exchange, cookie),
             signing_routes(signing, jwks),
             account_routes(accounts),

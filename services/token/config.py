@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, FilePath, model_validator
 
 from chassis.settings import Duration, ServiceSettings, parse_duration
 from contracts.session import CookieSettings
@@ -28,6 +28,9 @@ class TokenSettings(CookieSettings, ServiceSettings):
     )
     orgs_grpc: str = Field(
         "localhost:9090", description="gRPC address of `orgs`, comma separated for several."
+    )
+    geoip_db: FilePath | None = Field(
+        None, description="MaxMind-format file of places: where the sessions of a list are from."
     )
     jwt_access_ttl: Duration = Field(
         timedelta(minutes=15), description="Life of an access token, from 5s to 24h."

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, model_validator
 
 from chassis.context import Access, CallerContext
+from chassis.geo import GeoDatabases
 from chassis.http import Caller, Router
 from chassis.models import AnswerModel, RequestModel
 from contracts.session import Time
@@ -26,13 +27,14 @@ class DeviceView(AnswerModel):
     trusted: bool = Field(description="Whether the second factor may be skipped there, if policy allows it.")
     trusted_until: Time | None
     ip: str = Field(description="The address of its last login.")
+    place: str | None = Field(description="Where that is, approximately; null without a database.")
     user_agent: str
     created_at: Time
     last_seen_at: Time
     current: bool = Field(description="Whether the session that asks was opened there.")
 
     @classmethod
-    def of(cls, device: Device, name: str, caller: CallerContext) -> Self:
+    def of(cls, device: Device, name: str, caller: CallerContext, geo: GeoDatabases) -> Self:
         """Show a device."""
         return cls(
             id=device.id,
@@ -40,6 +42,7 @@ class DeviceView(AnswerModel):
             trusted=device.trusted_until is not None,
             trusted_until=device.trusted_until,
             ip=device.ip,
+            place=geo.place(device.ip).name,
             user_agent=device.user_agent,
             created_at=device.created_at,
             last_seen_at=device.last_seen_at,
@@ -67,7 +70,7 @@ class DeviceRequest(RequestModel):
         return self
 
 
-def routes(devices: DeviceService) -> Router:
+def routes(devices: DeviceService, geo: GeoDatabases) -> Router:
     """The slice's routes."""
     router = Router(tag="Devices")
 
@@ -75,7 +78,7 @@ def routes(devices: DeviceService) -> Router:
     async def list_devices(caller: Caller) -> DeviceList:
         """List the browsers that the user has logged in with and that are remembered."""
         found = await devices.listed(caller)
-        return DeviceList(items=[DeviceView.of(device, name, caller) for device, name in found])
+        return DeviceList(items=[DeviceView.of(device, name, caller, geo) for device, name in found])
 
     @router.patch(
         "/api/auth/devices/{device_id}",
@@ -100,7 +103,7 @@ def routes(devices: DeviceService) -> Router:
             name=body.name,
             trusted=body.trusted,
         )
-        return DeviceView.of(device, name, caller)
+        return DeviceView.of(device, name, caller, geo)
 
     @router.delete(
         "/api/auth/devices/{device_id}",

@@ -39,13 +39,16 @@ def decide(policy: SecurityPolicy, given: Circumstances) -> Decision:
 
     A block comes first, whatever the proof. Who needs a second factor and has none must set one up where
     policy demands it of everybody, and is otherwise let in with a notice: a risk alone must not lock out
-    those who never had the choice.
+    those who never had the choice. Nobody is let in at high risk without a notice.
     """
     if given.risk.is_at_least(policy.login_block_level):
         return Decision.BLOCK
     looks_risky = policy.mfa.mode is MfaMode.ADAPTIVE and given.risk.is_at_least(policy.login_challenge_level)
+    admitted = Decision.ALLOW
+    if given.risk.is_at_least(RiskLevel.HIGH) or (looks_risky and (given.is_mfa or not given.has_factors)):
+        admitted = Decision.NOTIFY
     if given.is_mfa or policy.mfa.mode is MfaMode.OFF:
-        return Decision.NOTIFY if looks_risky else Decision.ALLOW
+        return admitted
     has_none = not given.has_factors and not given.mfa_enabled
     if has_none and policy.mfa.enrollment_required:
         return Decision.ENROLL
@@ -57,12 +60,10 @@ def decide(policy: SecurityPolicy, given: Circumstances) -> Decision:
         case MfaMode.ADAPTIVE:
             is_needed = looks_risky
     if not is_needed or _may_skip(policy, given):
-        return Decision.ALLOW
+        return admitted
     if given.has_factors:
         return Decision.CHALLENGE
-    if has_none and policy.mfa.mode is MfaMode.ADAPTIVE:
-        return Decision.NOTIFY
-    return Decision.ENROLL
+    return admitted if has_none and policy.mfa.mode is MfaMode.ADAPTIVE else Decision.ENROLL
 
 
 def applied(policy: SecurityPolicy, given: Circumstances) -> dict[str, Any]:

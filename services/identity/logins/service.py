@@ -23,6 +23,7 @@ from chassis.events import Actor, ActorType, DomainEvent
 from chassis.ids import new_id
 from chassis.one_time import OneTimeState
 from chassis.outbox import Outbox
+from chassis.user_agents import device_names
 from contracts import events
 from contracts.clients import ClientDirectory
 from contracts.security_policy import RiskLevel, SecurityPolicy
@@ -47,6 +48,8 @@ from services.identity.logins.models import (
     nothing_to_settle,
 )
 from services.identity.logins.policy import Circumstances, Decision, applied, decide
+from services.identity.mail.models import MailKind
+from services.identity.mail.service import Mailer
 from services.identity.risk.service import RiskService
 from services.identity.sessions.client import SessionClient
 from services.identity.users import store as users
@@ -75,6 +78,7 @@ class LoginGate:
         factors: Sequence[FactorSource],
         devices: DeviceService,
         risk: RiskService,
+        mailer: Mailer,
     ) -> None:
         """Take who knows rules, factors, devices and risk, and who opens sessions."""
         self._db = db
@@ -86,6 +90,7 @@ class LoginGate:
         self._factors = factors
         self._devices = devices
         self._risk = risk
+        self._mailer = mailer
 
     async def admit(
         self,
@@ -284,6 +289,7 @@ class LoginGate:
     ) -> Opened:
         """Open the session and record the login, or refuse it when the proof became void meanwhile."""
         now = self._clock.now()
+        notice = await self._notice(entry) if is_notable else None
         user, proof = replace(entry.user, last_login_at=now), entry.proof
         opened = await self._sessions.open(entry.caller, user, amr=proof.amr, is_mfa=proof.is_mfa)
         session_id, device_token = UUID(opened.session_id), None
@@ -298,6 +304,8 @@ class LoginGate:
                     target_id=user.id, method=proof.method, factor=factor, opened_session_id=opened.session_id
                 )
                 await self._emit(tx, entry, succeeded, is_notable=is_notable)
+                if notice is not None:
+                    await self._mailer.send(tx, entry.caller, user, MailKind.NEW_SIGN_IN, notice)
             if is_recorded and device_id is not None:
                 device_token = await self._devices.remember(
                     tx, entry.caller, user, device_id, session_id=session_id, trust_days=entry.trust_days
@@ -315,6 +323,13 @@ class LoginGate:
             return None
         async with self._db.tenant(user.client_id) as tx:
             return await self._devices.recognise(tx, caller, user, browser.device_token)
+
+    async def _notice(self, entry: Entry) -> dict[str, str]:
+        """Return what a mail says of a login that its user should know of."""
+        caller = entry.caller
+        (device,) = await device_names([caller.user_agent])
+        place = self._risk.place(caller.ip).name or caller.ip
+        return {"device": device, "place": place, "time": f"{self._clock.now():%Y-%m-%d %H:%M} UTC"}
 
     def _login_entry(self, entry: Entry, session_id: UUID, device_id: UUID | None) -> store.LoginEntry:
         visit = self._risk.visit(entry.caller, is_known_device=None)

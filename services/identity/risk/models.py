@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, Index, Text
 from sqlmodel import Field
 
+from chassis.geo import Place
 from contracts.security_policy import RiskLevel
 from services.identity.tables import Base
 
@@ -54,16 +55,6 @@ class Signal:
     name: str
     level: RiskLevel
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an address is, approximately; all empty without a database that knows it."""
-
-    country: str | None = None
-    city: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

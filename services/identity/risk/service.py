@@ -13,10 +13,10 @@ from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database, Tx
 from chassis.events import Event
+from chassis.geo import GeoDatabases, Place
 from contracts.security_policy import RiskLevel, SecurityPolicy
 from services.identity.risk import store
-from services.identity.risk.geo import GeoDatabases
-from services.identity.risk.models import Assessment, Background, Place, ProviderVerdict, Visit
+from services.identity.risk.models import Assessment, Background, ProviderVerdict, Visit
 from services.identity.risk.provider import RiskProvider
 from services.identity.risk.signals import network_of, signals
 from services.identity.users.email import EmailHasher
@@ -97,6 +97,14 @@ class RiskService:
         for signal in found:
             SIGNALS.labels(signal.name).inc()
         return Assessment(level, found, visit)
+
+    async def judge(
+        self, caller: CallerContext, user: User, policy: SecurityPolicy, action: str
+    ) -> Assessment:
+        """Judge a request of a user who is logged in, such as a protected action."""
+        async with self._db.tenant(user.client_id) as tx:
+            background = await self.background(tx, user, own_attempts=0)
+        return await self.assess(caller, user, policy, background, is_known_device=None, action=action)
 
     def visit(self, caller: CallerContext, *, is_known_device: bool | None) -> Visit:
         """Return what a request shows of itself."""

@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from chassis.geo import Place
 from contracts.security_policy import RiskLevel, RiskPolicy
 from services.identity.risk.models import (
     Background,
     PastLogin,
-    Place,
     ProviderVerdict,
     Signal,
     SignalName,

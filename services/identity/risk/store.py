@@ -8,8 +8,9 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Tx
+from chassis.geo import Place
 from services.identity.lockouts.models import ANYWHERE
-from services.identity.risk.models import Background, PastLogin, Place
+from services.identity.risk.models import Background, PastLogin
 
 REUSE = "refresh_token_reuse"
 

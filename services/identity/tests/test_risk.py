@@ -13,9 +13,10 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 from prometheus_client import REGISTRY
 
+from chassis.geo import Place
 from contracts.security_policy import RiskLevel, RiskPolicy, check_policy
 from services.identity.logins.policy import Circumstances, Decision, decide
-from services.identity.risk.models import Background, PastLogin, Place, ProviderVerdict, Visit
+from services.identity.risk.models import Background, PastLogin, ProviderVerdict, Visit
 from services.identity.risk.signals import network_of, signals
 from services.identity.tests.conftest import PASSWORD, another_identity
 from services.identity.tests.second_factors import Protected, new_person, new_protected
@@ -216,6 +217,8 @@ async def test_user_without_a_factor_when_risky_then_by_policy_is_let_in_with_a_
     assert not is_challenged(noticed)
     event = await system.event("risk_detected", client_id=adaptive.id, decision="notify")
     assert (event.target_id, event.data["level"]) == (lax.id, "medium")
+    mail = await system.event("mail_queued", client_id=adaptive.id, template="new_sign_in")
+    assert mail.data["email_hash"] != ""
     assert signed_up.status == 201
     assert signed_up.json["mfa_enrollment_required"] is True
     assert "access_token" not in signed_up.json
@@ -258,13 +261,16 @@ async def test_travel_and_networks_when_databases_are_configured(
     silent = await enter(user.person, silent_token, ip=SYDNEY)
     assert not is_challenged(silent), "silent without a database"
     async with another_identity(system, geoip_db=databases[0], asn_db=databases[1]):
-        token = device_cookie(await enter(user.person, device_cookie(silent), ip=BERLIN))
+        token = device_cookie(at_berlin := await enter(user.person, device_cookie(silent), ip=BERLIN))
+        caller = adaptive.user_caller(user.person.id, at_berlin.json["session"]["id"])
+        devices = await system.call("identity", "GET", "/api/auth/devices", caller=caller)
         travelled = await enter(user.person, token, ip=SYDNEY)
         with system.clock.advanced(timedelta(hours=20)):
             flown = await enter(user.person, token, ip=SYDNEY)
         distrusted = await enter(user.person, device_cookie(flown), ip="192.0.2.1")
         trusted = await enter(user.person, user_agent=FIREFOX, ip="192.0.2.70")
 
+    assert [device["place"] for device in devices.json["items"] if device["current"]] == ["Berlin, DE"]
     assert risk_of(travelled) == ("high", ["impossible_travel"])
     assert not is_challenged(flown), "16,000 km in 20 hours are a flight"
     assert risk_of(distrusted)[1][0] == "high_risk_asn"
@@ -349,13 +355,13 @@ MEDIUM, HIGH, CRITICAL = RiskLevel.MEDIUM, RiskLevel.HIGH, RiskLevel.CRITICAL
 DECISIONS: list[tuple[dict[str, Any], RiskLevel, str, Decision]] = [
     # policy, risk, what the user is and shows, decision
     ({}, RiskLevel.LOW, "", Decision.ALLOW),
-    ({}, CRITICAL, "", Decision.ALLOW),
+    ({}, CRITICAL, "", Decision.NOTIFY),
     ({}, RiskLevel.LOW, "enabled factors", Decision.CHALLENGE),
     ({}, RiskLevel.LOW, "factors", Decision.ALLOW),
     ({}, RiskLevel.LOW, "enabled factors mfa", Decision.ALLOW),
     ({"mfa": {"enrollment_required": True}}, RiskLevel.LOW, "", Decision.ENROLL),
     ({"mfa": {"enrollment_required": True}}, RiskLevel.LOW, "mfa", Decision.ALLOW),
-    ({"mfa": {"mode": "off"}}, HIGH, "enabled factors", Decision.ALLOW),
+    ({"mfa": {"mode": "off"}}, HIGH, "enabled factors", Decision.NOTIFY),
     ({"mfa": {"mode": "off", "block_risk_level": "high"}}, HIGH, "", Decision.BLOCK),
     ({"mfa": {"mode": "required"}}, RiskLevel.LOW, "", Decision.ENROLL),
     ({"mfa": {"mode": "required"}}, RiskLevel.LOW, "factors", Decision.CHALLENGE),

@@ -10,6 +10,7 @@ from fastapi import Cookie, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
+from chassis.geo import GeoDatabases
 from chassis.http import KIB, Caller, Router, json_answer
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, Cursors, LimitParameter, Page
@@ -62,6 +63,7 @@ class SessionView(AnswerModel):
     last_used_at: Time
     expires_at: Time
     ip: str
+    place: str | None = Field(description="Where that is, approximately; null without a database.")
     user_agent: str
     device_name: str
     current: bool
@@ -74,11 +76,11 @@ class SessionPage(Page[SessionView]):
     sessions: list[SessionView]
 
 
-def routes(sessions: SessionService, cookie: RefreshCookie, cursors: Cursors) -> Router:
+def routes(sessions: SessionService, cookie: RefreshCookie, cursors: Cursors, geo: GeoDatabases) -> Router:
     """The slice's routes."""
     router = Router(tag="Sessions")
     _declare_tokens(router, sessions, cookie)
-    _declare_own_sessions(router, sessions, cookie, cursors)
+    _declare_own_sessions(router, sessions, cookie, cursors, geo)
     return router
 
 
@@ -158,7 +160,7 @@ def _declare_tokens(router: Router, sessions: SessionService, cookie: RefreshCoo
 
 
 def _declare_own_sessions(
-    router: Router, sessions: SessionService, cookie: RefreshCookie, cursors: Cursors
+    router: Router, sessions: SessionService, cookie: RefreshCookie, cursors: Cursors, geo: GeoDatabases
 ) -> None:
     @router.get(
         "/api/auth/sessions",
@@ -175,7 +177,7 @@ def _declare_own_sessions(
             caller.require_client(), caller.require_user(), before=before, limit=limit + 1
         )
         shown = found[:limit]
-        views = await _views(shown, caller.session_id)
+        views = await _views(shown, caller.session_id, geo)
         following = cursors.make([str(shown[-1].id)], scope) if len(found) > limit else None
         return SessionPage(items=views, sessions=views, next_cursor=following)
 
@@ -219,7 +221,7 @@ def _presented(caller: CallerContext, in_body: str | None, in_cookie: str | None
     return in_cookie
 
 
-async def _views(found: list[Session], current: UUID | None) -> list[SessionView]:
+async def _views(found: list[Session], current: UUID | None, geo: GeoDatabases) -> list[SessionView]:
     names = await device_names(session.user_agent for session in found)
     return [
         SessionView(
@@ -228,6 +230,7 @@ async def _views(found: list[Session], current: UUID | None) -> list[SessionView
             last_used_at=session.last_used_at,
             expires_at=session.expires_at,
             ip=session.ip,
+            place=geo.place(session.ip).name,
             user_agent=session.user_agent,
             device_name=name,
             current=session.id == current,

@@ -209,12 +209,14 @@ async def test_list_when_user_has_sessions_then_newest_first_with_devices(
         "last_used_at",
         "expires_at",
         "ip",
+        "place",
         "user_agent",
         "device_name",
         "current",
         "impersonated",
     }
     assert (body["items"][2]["ip"], body["items"][2]["user_agent"]) == ("198.51.100.1", FIREFOX)
+    assert body["items"][2]["place"] is None, "no database"
     assert body["items"][2]["created_at"].endswith("Z")
 
 

@@ -1,16 +1,33 @@
-"""Where an address is and whose network it is in, by MaxMind-format files; silent without them."""
+"""Where an address is and whose network it is in, by MaxMind-format files; silent without them.
+
+Only for services whose extra has `maxminddb`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import maxminddb
 import structlog
 
-from services.identity.risk.models import Place
-
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address is, approximately; all empty without a database that knows it."""
+
+    country: str | None = None
+    city: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What people are shown: the city and the country's code, as far as known."""
+        return ", ".join(filter(None, (self.city, self.country))) or None
 
 
 class GeoDatabases:
