@@ -10,8 +10,10 @@ import ast
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -20,6 +22,7 @@ from chassis.errors import AppError
 from contracts.gen.auth.v1 import auth_pb2
 from contracts.topology import RPC_CALLERS
 from services.identity.tests.conftest import PASSWORD, Person, address, log_in, sign_up
+from services.identity.tests.mailed import PUBLIC, VERIFY, exchange, follow, magic_link, verify
 from services.identity.tests.pages import ORIGIN as PAGE
 from services.identity.tests.pages import log_in_by, plant
 from services.identity.tests.second_factors import (
@@ -33,7 +36,7 @@ from services.identity.tests.second_factors import (
     protect,
 )
 from services.identity.tests.test_rpc import auth, gateway
-from tests.harness import Answer, System, Tenant
+from tests.harness import ORIGIN, Answer, System, Tenant
 from tests.webauthn_device import Device
 
 __all__ = ["auth", "clock_of_apps", "gateway"]
@@ -45,6 +48,10 @@ CONTRACT: dict[str, Any] = json.loads((REPOSITORY / "gateway" / "openapi.json").
 NO_LOGIN = {
     "POST /api/admin/clients/{client_id}/users/{user_id}/impersonate": (
         "An admin acts; the token says so, lives for an hour at most, and opens nothing of the user's own."
+    ),
+    **dict.fromkeys(
+        ("POST /api/admin/auth/login", "POST /api/admin/auth/mfa/verify", "POST /api/admin/auth/totp/enable"),
+        "An admin's token opens nothing of a user, and admins have a rule of their own; see `test_admins`.",
     ),
     "POST /oauth/token": "A service account shows its own secret; the token is of no user.",
 }
@@ -176,6 +183,44 @@ async def by_a_token_that_is_none_of_a_session_over_grpc(subject: Subject) -> st
     return await rpc_outcome(subject.auth.Refresh(request))
 
 
+async def mailed_token(subject: Subject, **members: Any) -> str:
+    """The token of another mailed link to log in by."""
+    email = subject.person.email
+    before = len(await subject.system.mails(email, "magic_link", count=0))
+    mail = await magic_link(subject.system, subject.tenant, email, after=before, **members)
+    return mail.token
+
+
+async def by_a_mailed_link(subject: Subject) -> str:
+    return outcome(await follow(subject.system, await mailed_token(subject)))
+
+
+async def by_the_page_of_a_mailed_link(subject: Subject) -> str:
+    form = urlencode({"token": await mailed_token(subject), "token_transport": "json"}).encode()
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    return outcome(
+        await subject.system.call("identity", "POST", VERIFY, caller=PUBLIC, content=form, headers=headers)
+    )
+
+
+async def by_the_code_of_a_redirect(subject: Subject) -> str:
+    token = await mailed_token(subject, redirect_url=f"{ORIGIN}/welcome")
+    answer = await follow(subject.system, token, query="")
+    assert (answer.status, answer.body) == (303, b"")
+    assert "auth_refresh" not in answer.headers.get("set-cookie", "")
+    [code] = parse_qs(urlsplit(answer.headers["location"]).query)["auth_code"]
+    return outcome(await exchange(subject.system, subject.tenant, code))
+
+
+async def by_a_mailed_link_over_grpc(subject: Subject) -> str:
+    # Later, because a mailbox gets no more than three in a quarter of an hour.
+    with subject.system.clock.advanced(timedelta(minutes=16)):
+        request = auth_pb2.VerifyMagicLinkRequest(
+            api_key=subject.tenant.api_key, token=await mailed_token(subject)
+        )
+        return await rpc_outcome(subject.auth.VerifyMagicLink(request))
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a way in is tried with the first factor only, and what it must come to.
@@ -205,6 +250,10 @@ WAYS = {
     "POST /api/auth/refresh": Way(
         (by_a_token_that_is_none_of_a_session,), "invalid_refresh_token", "validation_failed"
     ),
+    "GET /api/auth/magic-link/verify": Way((by_a_mailed_link,), "challenged", "enrollment"),
+    "POST /api/auth/magic-link/verify": Way((by_the_page_of_a_mailed_link,), "challenged", "enrollment"),
+    "POST /api/auth/redirect/exchange": Way((by_the_code_of_a_redirect,), "challenged", "enrollment"),
+    "auth.v1.AuthService/VerifyMagicLink": Way((by_a_mailed_link_over_grpc,), "challenged", "enrollment"),
     "auth.v1.AuthService/Signup": Way((by_signing_up_over_grpc,), "email_taken", "enrollment"),
     "auth.v1.AuthService/Login": Way((by_password_over_grpc,), "challenged", "enrollment"),
     "auth.v1.AuthService/Refresh": Way(
@@ -252,9 +301,13 @@ def members(part: Any, seen: set[str]) -> set[str]:
 async def subjects(system: System, auth: Any) -> list[Subject]:
     """Both users."""
     free, strict = await system.tenant(), await system.tenant(settings=MFA_REQUIRED)
+    # Their addresses are verified: in an account whose is not, the first proof of the mailbox voids factors.
     user = await protect(await new_person(system, free))
     email = address()
     bare = enrolling(system, strict, email, await sign_up(system, strict, email))
+    for email_of in (user.person.email, email):
+        [mail] = await system.mails(email_of, "verify_email")
+        assert (await verify(system, mail.token)).status == 200
     return [
         Subject(system, free, user.person, auth, app=user.app),
         Subject(system, strict, bare.person, auth, enrollment_token=bare.token),
@@ -305,6 +358,8 @@ async def test_ways_in_open_a_session_where_nothing_asks_for_more(subjects: list
         by_signing_up,
         by_password_over_grpc,
         by_signing_up_over_grpc,
+        by_a_mailed_link,
+        by_the_code_of_a_redirect,
         by_a_passkey_that_verifies_nobody,
     ):
         assert await drive(plain) == "opened", drive.__name__
