@@ -280,7 +280,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     second_leg = SecondFactorLogin(db, factors, gate)
     recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, proofs)
     registrations = PasskeyRegistrations(
-        db, outbox, clock, parties=parties, one_time=service.one_time, gate=gate, proofs=proofs
+        db, outbox, clock, parties=parties, one_time=service.one_time, gate=gate, proofs=proofs, mailer=mailer
     )
     passkeys = PasskeyService(db, outbox, clients, proofs)
     inventory = SchemeInventory(db, service.bus, hasher)

@@ -26,6 +26,7 @@ class MailKind(StrEnum):
     EMAIL_CHANGE_NOTICE = "email_change_notice"
     NEW_SIGN_IN = "new_sign_in"
     RECOVERY_CODE_USED = "recovery_code_used"
+    PASSKEY_ADDED = "passkey_added"
     ACCOUNT_DELETED = "account_deleted"
     INVITATION = "invitation"
     SSO_HINT = "sso_hint"

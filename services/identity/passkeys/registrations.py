@@ -31,6 +31,8 @@ from services.identity.errors import (
 )
 from services.identity.logins.models import Browser, Factor, Opened
 from services.identity.logins.service import LoginGate
+from services.identity.mail.models import MailKind
+from services.identity.mail.service import Mailer
 from services.identity.passkeys import store
 from services.identity.passkeys.attestation import AttestationRefused
 from services.identity.passkeys.authenticators import authenticator_name
@@ -113,6 +115,7 @@ class PasskeyRegistrations:
         one_time: OneTimeState,
         gate: LoginGate,
         proofs: FreshProof,
+        mailer: Mailer,
     ) -> None:
         """Take the parts, all built in `app.py`."""
         self._db = db
@@ -122,6 +125,7 @@ class PasskeyRegistrations:
         self._one_time = one_time
         self._gate = gate
         self._proofs = proofs
+        self._mailer = mailer
 
     async def begin(self, caller: CallerContext, wish: Wish, shown: Shown) -> Begun:
         """Return the options of `navigator.credentials.create()` for the calling user.
@@ -262,6 +266,7 @@ class PasskeyRegistrations:
                 user_verified=new.user_verified,
             )
             await self._outbox.emit(tx, registered, caller)
+            await self._mailer.send(tx, caller, user, MailKind.PASSKEY_ADDED, {"name": passkey.name})
         return passkey
 
 

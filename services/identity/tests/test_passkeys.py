@@ -112,6 +112,8 @@ async def test_passkey_logs_in_by_email_too_and_sends_the_credential_as_the_body
     assert (await register(person, device, body={"name": "  My phone "})).json["passkey"][
         "name"
     ] == "My phone"
+    mail, *_ = await system.mails(person.email, "passkey_added")
+    assert "My phone" in mail.text
 
     for email in (person.email, f" {person.email.upper()} "):
         begun = await begin_login(system, person.tenant, email=email)
