@@ -89,6 +89,10 @@ class Forwarder:
         self, operation: Operation, method: str, request: Inbound, caller: CallerContext, deadline: float
     ) -> list[tuple[bytes, bytes]]:
         headers = request.forwarded_headers()
+        if request.method == "HEAD":
+            # The owner is asked for a GET, and must not take it for somebody who has opened the page.
+            headers = [pair for pair in headers if pair[0] != b"sec-purpose"]
+            headers.append((b"sec-purpose", b"prefetch"))
         if operation.access is Access.OAUTH and (credentials := request.headers.get(b"authorization")):
             # The client's own, which only the owner can check.
             headers.append((b"authorization", credentials))

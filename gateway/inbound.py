@@ -44,8 +44,13 @@ FORWARDED: Final = (
     b"idempotency-key",
     b"if-match",
     b"if-none-match",
+    b"purpose",
+    b"sec-fetch-site",
+    b"sec-purpose",
     b"traceparent",
     b"tracestate",
+    b"x-moz",
+    b"x-purpose",
     b"x-step-up-token",
 )
 

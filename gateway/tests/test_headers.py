@@ -185,3 +185,17 @@ async def test_authorization_of_an_oauth_client_arrives_and_refusals_are_of_oaut
     assert too_large.status_code == 413
     assert too_large.json().keys() == {"error", "error_description"}
     assert too_large.json()["error"] == "invalid_request"
+
+
+async def test_purpose_of_a_fetch_arrives_and_head_is_one_ahead(
+    echo_gateway: RunningGateway, echo: Echo
+) -> None:
+    """M-04: what only fetches ahead must be told apart from who opens a link, and HEAD opens nothing."""
+    sent = {"sec-purpose": "prefetch;prerender", "purpose": "prefetch", "sec-fetch-site": "cross-site"}
+    assert (await echo_gateway.client.get("/echo/public", headers=sent)).status_code == 200
+    assert {name: echo.last().header(name) for name in sent} == sent
+
+    assert (await echo_gateway.client.head("/echo/public", headers=sent)).status_code == 200
+    assert (echo.last().method, echo.last().header("sec-purpose")) == ("GET", "prefetch")
+    assert (await echo_gateway.client.get("/echo/public")).status_code == 200
+    assert echo.last().header("sec-purpose") is None
