@@ -307,6 +307,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         sessions=sessions,
         duties=duties,
         factors=sources,
+        guard=guard,
         cursors=cursors,
     )
     return service.app(
@@ -317,7 +318,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
             step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
-            support_routes(support, cursors),
+            support_routes(support, accounts, cursors),
             _admins(service, settings, hasher, lockouts, emails),
             device_routes(devices, geo),
             verification_routes(verification),

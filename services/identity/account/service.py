@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from chassis.clock import Clock
 from chassis.context import CallerContext
-from chassis.database import Database
+from chassis.database import Database, Tx
 from chassis.errors import AppError, Unauthenticated
 from chassis.outbox import Outbox
 from contracts import events
@@ -19,15 +19,17 @@ from contracts.step_up import StepUpGuard
 from services.identity.account import store
 from services.identity.account.models import Export, Holdings
 from services.identity.devices import store as devices
+from services.identity.errors import ChangeNotSpread, UserNotFound
 from services.identity.mail.models import MailKind
 from services.identity.mail.service import Mailer
 from services.identity.passkeys import store as passkeys
 from services.identity.recovery_codes import store as recovery_codes
 from services.identity.sessions.client import SessionClient
 from services.identity.sessions.duties import SessionDuties
-from services.identity.sessions.models import DutyKind
+from services.identity.sessions.models import Duty, DutyKind
 from services.identity.users import store as users
 from services.identity.users.email import EmailHasher
+from services.identity.users.models import User
 
 log = structlog.get_logger()
 
@@ -106,18 +108,51 @@ class AccountService:
             user = await users.lock(tx, user_id)
             if user is None:
                 raise Unauthenticated
-            email_hash = self._emails.hash_normalized(user.email_normalized)
-            if not await store.delete(tx, user_id, email_hash, self._clock.now()):
+            if not user.is_active:
                 raise Unauthenticated
-            await self._mailer.send(tx, caller, user, MailKind.ACCOUNT_DELETED, {})
-            await self._outbox.emit(tx, events.UserDeleted(target_id=user_id), caller)
-            duty = await self._duties.owe(tx, DutyKind.PUT_USER, caller)
+            duty = await self._remove(tx, caller, user)
         ACCOUNTS.labels("delete").inc()
         try:
             await self._duties.fulfil(duty, caller)
         except AppError as error:
             # The account is gone and cannot come back to ask again; the job goes on until its sessions are.
             log.warning("token service not told of a deleted user", code=error.code)
+
+    async def delete_of(
+        self, caller: CallerContext, client_id: UUID, user_id: UUID, step_up_token: str | None
+    ) -> None:
+        """Delete a user, suspended or not, for the calling admin, as `delete` does.
+
+        Raises:
+            UserNotFound: the client has no such user.
+            StepUpRequired, ActionBlocked, FeatureUnavailable: see `StepUpGuard`.
+            ChangeNotSpread: it is deleted, and the token service will hear of it later.
+        """
+        async with self._db.tenant(client_id) as tx:
+            if await users.find(tx, user_id) is None:
+                raise UserNotFound
+        await self._guard.check(
+            caller, Action.ACCOUNT_DELETE, token=step_up_token, resource=user_id, client_id=client_id
+        )
+        async with self._db.tenant(client_id) as tx:
+            user = await users.lock(tx, user_id)
+            if user is None:
+                raise UserNotFound
+            duty = await self._remove(tx, caller, user)
+        ACCOUNTS.labels("delete_by_admin").inc()
+        try:
+            await self._duties.fulfil(duty, caller)
+        except AppError as error:
+            log.warning("token service not told of a deleted user", code=error.code)
+            raise ChangeNotSpread from error
+
+    async def _remove(self, tx: Tx, caller: CallerContext, user: User) -> Duty:
+        """Delete a locked user and all that hangs on it, tell it by mail, and owe the end of its sessions."""
+        email_hash = self._emails.hash_normalized(user.email_normalized)
+        await store.delete(tx, user.id, email_hash, self._clock.now())
+        await self._mailer.send(tx, caller, user, MailKind.ACCOUNT_DELETED, {})
+        await self._outbox.emit(tx, events.UserDeleted(target_id=user.id), caller, client_id=user.client_id)
+        return await self._duties.owe(tx, DutyKind.PUT_USER, caller, of=user)
 
     async def _all_sessions(self, client_id: UUID, user_id: UUID) -> list[sessions_pb2.ListedSession]:
         found: list[sessions_pb2.ListedSession] = []

@@ -9,28 +9,25 @@ from chassis.database import Tx
 from services.identity.account.models import PastLogin
 
 
-async def delete(tx: Tx, user_id: UUID, email_hash: bytes, now: datetime) -> bool:
-    """Remove an active user of the current client and all that hangs on it; false when there is none.
+async def delete(tx: Tx, user_id: UUID, email_hash: bytes, now: datetime) -> None:
+    """Remove a locked user of the current client and all that hangs on it.
 
-    Its id stays taken, for ever; its address is free. Of several who delete it, one does.
+    Its id stays taken, for ever; its address is free.
     """
-    deleted = await tx.fetchval(
+    await tx.execute(
         """
         WITH gone AS (
-            DELETE FROM users WHERE id = $1 AND client_id = current_client() AND status = 'active'
-            RETURNING id
+            DELETE FROM users WHERE id = $1 AND client_id = current_client() RETURNING id
         ), marks AS (
             DELETE FROM risk_marks WHERE user_id = $1 AND client_id = current_client()
         )
         INSERT INTO deleted_users (user_id, client_id, deleted_at, email_hash)
         SELECT id, current_client(), $2, $3 FROM gone
-        RETURNING true
         """,
         user_id,
         now,
         email_hash,
     )
-    return bool(deleted)
 
 
 async def proofs_since(tx: Tx, user_id: UUID) -> tuple[datetime | None, datetime | None]:

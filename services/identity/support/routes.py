@@ -10,11 +10,13 @@ from fastapi import Query
 from pydantic import Field, StringConstraints
 
 from chassis.context import Access
-from chassis.http import KIB, Caller, Router
+from chassis.http import KIB, Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, Cursors, LimitParameter, Page
 from contracts.gen.internal.token.v1 import sessions_pb2
 from contracts.session import SessionRef, Time, UserView, from_micros, user_view
+from contracts.step_up import REFUSALS
+from services.identity.account.service import AccountService
 from services.identity.support.models import Search, UserChange, UserDetails
 from services.identity.support.service import SupportService
 from services.identity.users.encoding import encode_user
@@ -150,15 +152,15 @@ class ImpersonationOpened(AnswerModel):
     act: ActorView
 
 
-def routes(support: SupportService, cursors: Cursors) -> Router:
+def routes(support: SupportService, accounts: AccountService, cursors: Cursors) -> Router:
     """The slice's routes."""
     router = Router(tag="Administration: users")
-    _declare_users(router, support)
+    _declare_users(router, support, accounts)
     _declare_sessions(router, support, cursors)
     return router
 
 
-def _declare_users(router: Router, support: SupportService) -> None:
+def _declare_users(router: Router, support: SupportService, accounts: AccountService) -> None:
     @router.get(
         "/api/admin/clients/{client_id}/users",
         access=Access.ADMIN,
@@ -213,6 +215,21 @@ def _declare_users(router: Router, support: SupportService) -> None:
         """
         return SupportUserView.of(await support.change(caller, client_id, user_id, body.change()))
 
+    @router.delete(
+        "/api/admin/clients/{client_id}/users/{user_id}",
+        access=Access.ADMIN,
+        permission="users:write",
+        limit="admin",
+        status_code=204,
+        responses={**_NO_USER, **_NOT_SPREAD, **REFUSALS},
+    )
+    async def delete_user(client_id: UUID, user_id: UUID, caller: Caller, step_up_token: StepUpToken) -> None:
+        """Delete a user for ever, suspended or not: data, factors and sessions. Needs a step-up.
+
+        The address may sign up again; it gets another id, and nothing of what was deleted.
+        """
+        await accounts.delete_of(caller, client_id, user_id, step_up_token)
+
     @router.post(
         "/api/admin/clients/{client_id}/users/{user_id}/unlock",
         access=Access.ADMIN,
@@ -229,15 +246,18 @@ def _declare_users(router: Router, support: SupportService) -> None:
         access=Access.ADMIN,
         permission="users:write",
         limit="admin",
-        responses={**_NO_USER, **_NOT_SPREAD},
+        responses={**_NO_USER, **_NOT_SPREAD, **REFUSALS},
     )
-    async def reset_user_mfa(client_id: UUID, user_id: UUID, caller: Caller) -> SupportUserView:
+    async def reset_user_mfa(
+        client_id: UUID, user_id: UUID, caller: Caller, step_up_token: StepUpToken
+    ) -> SupportUserView:
         """Remove the authenticator app, the recovery codes and the passkeys of a user who has lost them.
 
         Its sessions end, and no device is trusted any more. Be sure who asks: the next login needs the
         password only, unless the client demands a second factor, which is then set up anew.
         """
-        return SupportUserView.of(await support.reset_factors(caller, client_id, user_id))
+        details = await support.reset_factors(caller, client_id, user_id, step_up_token=step_up_token)
+        return SupportUserView.of(details)
 
 
 def _declare_sessions(router: Router, support: SupportService, cursors: Cursors) -> None:
@@ -283,10 +303,11 @@ def _declare_sessions(router: Router, support: SupportService, cursors: Cursors)
         responses={
             **_NO_USER,
             409: {"description": "`user_not_active`: the user or its client is suspended"},
+            **REFUSALS,
         },
     )
     async def impersonate_user(
-        client_id: UUID, user_id: UUID, body: ImpersonateRequest, caller: Caller
+        client_id: UUID, user_id: UUID, body: ImpersonateRequest, caller: Caller, step_up_token: StepUpToken
     ) -> ImpersonationOpened:
         """Open a session in a user's name, for an hour at most and never renewed.
 
@@ -300,6 +321,7 @@ def _declare_sessions(router: Router, support: SupportService, cursors: Cursors)
             user_id,
             reason=body.reason,
             ttl=timedelta(seconds=body.duration_seconds),
+            step_up_token=step_up_token,
         )
         opened = acted.opened
         return ImpersonationOpened(

@@ -20,7 +20,9 @@ from chassis.events import ActorType, actor_of
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
+from contracts.actions import Action
 from contracts.clients import ClientDirectory
+from contracts.step_up import StepUpGuard
 from services.identity.errors import ChangeNotSpread, UserNotActive, UserNotFound
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.service import LockoutService
@@ -67,6 +69,7 @@ class SupportService:
         sessions: SessionClient,
         duties: SessionDuties,
         factors: Sequence[FactorSource],
+        guard: StepUpGuard,
         cursors: Cursors,
     ) -> None:
         """Take the parts, all built in `app.py`."""
@@ -79,6 +82,7 @@ class SupportService:
         self._sessions = sessions
         self._duties = duties
         self._factors = factors
+        self._guard = guard
         self._cursors = cursors
 
     async def page(
@@ -158,15 +162,21 @@ class SupportService:
         ACTIONS.labels("unlock").inc()
         return details
 
-    async def reset_factors(self, caller: CallerContext, client_id: UUID, user_id: UUID) -> UserDetails:
+    async def reset_factors(
+        self, caller: CallerContext, client_id: UUID, user_id: UUID, *, step_up_token: str | None
+    ) -> UserDetails:
         """Remove every second factor and passkey of a user who has lost them, and end its sessions.
 
         Whoever is at one of them may be the one who took the factors.
 
         Raises:
             UserNotFound: the client has no such user.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
             ChangeNotSpread: they are removed; sessions will end later.
         """
+        await self._guard.check(
+            caller, Action.MFA_DISABLE, token=step_up_token, resource=user_id, client_id=client_id
+        )
         async with self._db.tenant(client_id) as tx:
             before = await users.lock(tx, user_id)
             if before is None:
@@ -220,18 +230,29 @@ class SupportService:
         return await self._fulfil(duty, caller)
 
     async def impersonate(
-        self, caller: CallerContext, client_id: UUID, user_id: UUID, *, reason: str, ttl: timedelta
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        user_id: UUID,
+        *,
+        reason: str,
+        ttl: timedelta,
+        step_up_token: str | None,
     ) -> Impersonation:
         """Open a session in a user's name, of `ttl` or one access token's life, that cannot be renewed.
 
         Raises:
             UserNotFound: the client has no such user.
             UserNotActive: the user or the client is suspended.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         async with self._db.tenant(client_id) as tx:
             user = await _required(tx, user_id)
         if not user.is_active:
             raise UserNotActive
+        await self._guard.check(
+            caller, Action.USER_IMPERSONATE, token=step_up_token, resource=user_id, client_id=client_id
+        )
         actor = actor_of(caller)
         actor_id = actor.id or ActorType.ADMIN_KEY
         try:

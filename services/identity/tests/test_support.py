@@ -39,6 +39,11 @@ async def support(
     return await person.system.call("identity", method, path, caller=caller, **options)
 
 
+def officer(system: System, **changes: Any) -> CallerContext:
+    """An admin user who has logged in just now."""
+    return system.admin(**{"admin_id": new_id(), "auth_time": int(system.clock.now().timestamp()), **changes})
+
+
 async def refreshed(person: Person, refresh_token: str) -> int:
     """The status of a refresh."""
     body = {"refresh_token": refresh_token, "token_transport": "json"}
@@ -128,7 +133,7 @@ async def test_a_user_is_seen_and_changed_only_under_its_client_and_only_what_ma
         "factors": [],
         "locked_until": None,
     }
-    admin = system.admin(admin_id=new_id())
+    admin = officer(system)
     body = {
         "role": "editor",
         "email_verified": True,
@@ -193,7 +198,7 @@ async def test_a_suspension_ends_everything_at_once_and_revives_nothing(
     system: System, person: Person
 ) -> None:
     refresh_token = person.document["refresh_token"]
-    admin = system.admin(admin_id=new_id())
+    admin = officer(system)
 
     suspended = await support(person, "PATCH", admin=admin, json={"status": "suspended"})
 
@@ -243,7 +248,7 @@ async def test_a_suspension_races_refreshes_and_none_of_their_tokens_lives_after
 async def test_a_suspension_while_the_token_service_is_away_is_told_and_made_good(
     system: System, person: Person
 ) -> None:
-    admin = system.admin(admin_id=new_id())
+    admin = officer(system)
     async with another_identity(system, token_grpc="127.0.0.1:1"):
         pending = await support(person, "PATCH", admin=admin, json={"status": "suspended"})
     assert (pending.status, pending.code) == (503, "change_not_spread")
@@ -292,7 +297,7 @@ async def test_sessions_are_listed_and_ended_by_support(system: System, person: 
 async def test_a_session_in_a_users_name_says_who_acts_and_cannot_be_renewed(
     system: System, person: Person
 ) -> None:
-    admin = system.admin(admin_id=new_id())
+    admin = officer(system)
     answer, caller = await impersonated(person, admin)
 
     claims = claims_of(answer.json["access_token"])
@@ -393,3 +398,43 @@ async def test_lost_factors_are_removed_by_support_with_every_session_and_login_
     opened = await person.log_in()
     assert opened.status == 200
     assert claims_of(opened.json["access_token"])["amr"] == ["pwd"]
+
+
+async def test_what_takes_an_account_needs_a_fresh_proof_of_the_admin(system: System, person: Person) -> None:
+    hour_ago = int((system.clock.now() - timedelta(hours=1)).timestamp())
+    stale = officer(system, auth_time=hour_ago)
+    for method, action, body in (
+        ("POST", "/impersonate", {"reason": "look"}),
+        ("POST", "/reset-mfa", None),
+        ("DELETE", "", None),
+    ):
+        refused = await support(person, method, action, admin=stale, json=body)
+        assert (refused.status, refused.code) == (403, "step_up_required"), action
+        assert refused.json["action"] in ("user.impersonate", "mfa.disable", "account.delete")
+    assert (await support(person, "GET", admin=stale)).status == 200
+    assert await refreshed(person, person.document["refresh_token"]) == 200
+
+
+@pytest.mark.parametrize("status", ["active", "suspended"])
+async def test_a_user_is_deleted_by_support_and_leaves_nothing(
+    system: System, person: Person, status: str
+) -> None:
+    admin = officer(system)
+    assert (await support(person, "PATCH", json={"status": status})).status == 200
+
+    deleted = await asyncio.gather(*(support(person, "DELETE", admin=admin) for _ in range(4)))
+
+    assert sorted(answer.status for answer in deleted) == [204, 404, 404, 404]
+    event = await system.event("user_deleted", client_id=person.tenant.id)
+    assert (event.actor_type, event.actor_id, event.target_id) == ("admin", str(admin.admin_id), person.id)
+    assert (await support(person, "GET")).code == "user_not_found"
+    assert await refreshed(person, person.document["refresh_token"]) == 401
+    assert (await person.log_in()).code == "invalid_credentials"
+    again = await sign_up(system, person.tenant, person.email)
+    assert again.status == 201
+    assert again.json["user"]["id"] != person.id
+    stranger = await system.tenant()
+    path = f"{USERS.format(stranger.id)}/{again.json['user']['id']}"
+    refused = await system.call("identity", "DELETE", path, caller=admin)
+    assert (refused.status, refused.code) == (404, "user_not_found")
+    assert (await person.log_in()).status == 200
