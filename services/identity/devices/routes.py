@@ -12,8 +12,9 @@ from chassis.geo import GeoDatabases
 from chassis.http import Caller, Router
 from chassis.models import AnswerModel, RequestModel
 from contracts.session import Time
+from services.identity.devices.cookie import DeviceCookie
 from services.identity.devices.models import Device
-from services.identity.devices.service import DeviceService
+from services.identity.devices.service import DeviceService, device_of
 
 DeviceName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 """A name that the owner gives a device."""
@@ -31,10 +32,10 @@ class DeviceView(AnswerModel):
     user_agent: str
     created_at: Time
     last_seen_at: Time
-    current: bool = Field(description="Whether the session that asks was opened there.")
+    current: bool = Field(description="Whether it is the browser that asks, by its cookie or its session.")
 
     @classmethod
-    def of(cls, device: Device, name: str, caller: CallerContext, geo: GeoDatabases) -> Self:
+    def of(cls, device: Device, name: str, geo: GeoDatabases, *, is_current: bool) -> Self:
         """Show a device."""
         return cls(
             id=device.id,
@@ -46,7 +47,7 @@ class DeviceView(AnswerModel):
             user_agent=device.user_agent,
             created_at=device.created_at,
             last_seen_at=device.last_seen_at,
-            current=device.session_id is not None and device.session_id == caller.session_id,
+            current=is_current,
         )
 
 
@@ -74,11 +75,15 @@ def routes(devices: DeviceService, geo: GeoDatabases) -> Router:
     """The slice's routes."""
     router = Router(tag="Devices")
 
+    def view(device: Device, name: str, caller: CallerContext, token: str) -> DeviceView:
+        is_current = device.id == device_of(token) or device.session_id == caller.session_id
+        return DeviceView.of(device, name, geo, is_current=is_current)
+
     @router.get("/api/auth/devices", access=Access.USER)
-    async def list_devices(caller: Caller) -> DeviceList:
+    async def list_devices(caller: Caller, device_token: DeviceCookie) -> DeviceList:
         """List the browsers that the user has logged in with and that are remembered."""
         found = await devices.listed(caller)
-        return DeviceList(items=[DeviceView.of(device, name, caller, geo) for device, name in found])
+        return DeviceList(items=[view(device, name, caller, device_token) for device, name in found])
 
     @router.patch(
         "/api/auth/devices/{device_id}",
@@ -89,7 +94,9 @@ def routes(devices: DeviceService, geo: GeoDatabases) -> Router:
             409: {"description": "`device_trust_off`: the client trusts no devices"},
         },
     )
-    async def change_device(device_id: UUID, body: DeviceRequest, caller: Caller) -> DeviceView:
+    async def change_device(
+        device_id: UUID, body: DeviceRequest, caller: Caller, device_token: DeviceCookie
+    ) -> DeviceView:
         """Rename a remembered device, trust it, or end its trust.
 
         Logins from a trusted device skip the second factor where the client's policy has
@@ -103,7 +110,7 @@ def routes(devices: DeviceService, geo: GeoDatabases) -> Router:
             name=body.name,
             trusted=body.trusted,
         )
-        return DeviceView.of(device, name, caller, geo)
+        return view(device, name, caller, device_token)
 
     @router.delete(
         "/api/auth/devices/{device_id}",

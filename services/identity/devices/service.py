@@ -61,7 +61,7 @@ class DeviceService:
 
         A token that was replaced before is a copy: it is no device, and its device is not trusted any more.
         """
-        device_id = _device_of(device_token)
+        device_id = device_of(device_token)
         if device_token is None or device_id is None:
             return None
         now = self._clock.now()
@@ -82,7 +82,7 @@ class DeviceService:
 
     async def id_at(self, tx: Tx, email: Email, device_token: str | None) -> UUID | None:
         """Return the id of the device that a login shows, before anything else is known of who logs in."""
-        device_id = _device_of(device_token)
+        device_id = device_of(device_token)
         if device_token is None or device_id is None:
             return None
         is_known = await store.is_at(tx, email.normalized, device_id, token_hash(device_token))
@@ -194,8 +194,8 @@ def token_hash(device_token: str) -> bytes:
     return hashlib.sha256(device_token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _device_of(device_token: str | None) -> UUID | None:
-    """Return the device that a token names; None for what is no token."""
+def device_of(device_token: str | None) -> UUID | None:
+    """Return the device that a token names, unchecked; None for what is no token."""
     match = _TOKEN.fullmatch(device_token) if device_token else None
     return UUID(match[1]) if match else None
 

@@ -217,7 +217,9 @@ async def test_devices_when_listed_renamed_and_trusted(system: System, trusting:
         for device_id in (listed[0]["id"], uuid4()):
             answer = await devices_of(stranger, elsewhere, method, f"/{device_id}", json=body)
             assert (answer.status, answer.code) == (404, "not_found")
-    assert len((await devices_of(person, opened)).json["items"]) == 2
+    again = await enter(person, device_cookie(opened))
+    in_browser = await devices_of(person, opened, cookies={"auth_device": device_cookie(again)})
+    assert [d["current"] for d in in_browser.json["items"]] == [True, False], "by the cookie"
 
 
 async def test_devices_when_the_policy_trusts_none_then_cannot_be_trusted(
