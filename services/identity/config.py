@@ -192,7 +192,7 @@ class IdentitySettings(ServiceSettings, CookieSettings, AdminLoginSettings):
             if url.scheme not in ("smtp", "smtps") or not url.hostname:
                 raise ValueError("SMTP_URL must be smtp://… or smtps://… with a host")
         address = parseaddr(self.email_from)[1]
-        if not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", address):
+        if not self.email_from.isprintable() or not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", address):
             raise ValueError("EMAIL_FROM must be an address, or a name and an <address>")
         return self
 

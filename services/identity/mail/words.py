@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -19,6 +20,8 @@ LANGUAGES: Final = ("en", "es", "de", "fr", "ja", "ar")
 _RIGHT_TO_LEFT: Final = frozenset({"ar"})
 _FOLDER: Final = Path(__file__).parent
 _LINK: Final = "link"
+# RFC 5322 §3.2.3. Quoted, they are safe until some program folds the header and forgets the quotes.
+_PHRASE_SPECIALS: Final = re.compile(r'[()<>\[\]:;@\\,"]+')
 
 
 class Phrases(TypedDict):
@@ -57,7 +60,7 @@ class Words:
             client_id=mail.client_id,
             kind=mail.kind,
             recipient=letter.recipient,
-            sender_name=brand.name or self._sender.display_name,
+            sender_name=_PHRASE_SPECIALS.sub(" ", brand.name).strip() or self._sender.display_name,
             sender_address=self._sender.addr_spec,
             subject=one_line(phrases["subject"]),
             text=_as_text(phrases, link, brand),
