@@ -50,6 +50,7 @@ from services.identity.mail.routes import routes as mail_routes
 from services.identity.mail.senders import InboxSender, ResendSender, Sender, SmtpSender
 from services.identity.mail.service import Mailer
 from services.identity.mail.words import Words
+from services.identity.mail_pages.routes import routes as mail_page_routes
 from services.identity.mail_requests.service import MailRequests
 from services.identity.passkeys import store as passkey_store
 from services.identity.passkeys.decoys import Decoys
@@ -323,6 +324,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             device_routes(devices, geo),
             verification_routes(verification),
             reset_routes(resets),
+            mail_page_routes(clients, tokens, verification, resets),
             magic_link_routes(magic_links, cookie),
             mail_routes(db, is_local=settings.mail_way == "local"),
             security_policy_routes(SecurityPolicyService(clients, orgs)),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs
 
 from fastapi import Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.errors import Forbidden, InvalidRequest
 from chassis.http import KIB, Caller, Router
 from chassis.models import RequestModel
 from contracts.session import (
@@ -24,15 +22,15 @@ from services.identity.devices.cookie import DeviceCookie, browser_of, set_devic
 from services.identity.errors import InvalidLink
 from services.identity.logins.answers import LoginAnswer, login_answer
 from services.identity.logins.models import Opened
-from services.identity.magic_links.page import Confirmation, confirmation_page
 from services.identity.magic_links.service import Followed, MagicLinkService
+from services.identity.magic_links.targets import origin_of_target
+from services.identity.mail_pages.page import Form, PageKind, page, read_form
 from services.identity.users.email import MAX_TYPED_LENGTH
 from services.identity.verification.routes import MailAccepted
 
 _VERIFY = "/api/auth/magic-link/verify"
 _PREFETCH_HEADERS = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 _PREFETCHES = ("prefetch", "prerender", "preview")
-_OWN_PAGES = frozenset({"same-origin", "none"})
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -128,8 +126,9 @@ def _declare_verify(router: Router, links: MagicLinkService, cookie: RefreshCook
             fields = {"token": token}
             fields |= {"token_transport": token_transport} if token_transport else {}
             fields |= {"session_mode": session_mode} if session_mode else {}
-            form = Confirmation(_VERIFY, fields, followed.target)
-            return confirmation_page(followed.client, followed.token.user.locale, form)
+            target = origin_of_target(followed.target) if followed.target else None
+            form = Form(_VERIFY, fields, target)
+            return page(PageKind.MAGIC_LINK, followed.client, followed.token.user.locale, form)
         transport = chosen_transport(None, token_transport, session_mode)
         return await log_in(caller, followed, transport, device_token, response)
 
@@ -148,9 +147,7 @@ def _declare_verify(router: Router, links: MagicLinkService, cookie: RefreshCook
 
         Only our own page may send it: a browser that says that another site does is refused.
         """
-        if request.headers.get("sec-fetch-site", "none") not in _OWN_PAGES:
-            raise Forbidden("This form is for the page of the link only.")
-        form = _form(await request.body())
+        form = await read_form(request)
         if not form.get("token"):
             raise InvalidLink
         followed = await links.look(caller, form["token"])
@@ -162,14 +159,6 @@ def _is_fetched_ahead(request: Request) -> bool:
     """Whether nobody has asked for the page yet: browsers and scanners say so when they fetch ahead."""
     said = " ".join(request.headers.get(name, "") for name in _PREFETCH_HEADERS).lower()
     return any(word in said for word in _PREFETCHES)
-
-
-def _form(body: bytes) -> dict[str, str]:
-    try:
-        fields = parse_qs(body.decode(), strict_parsing=bool(body), max_num_fields=10)
-    except (ValueError, UnicodeDecodeError):
-        raise InvalidRequest("The form cannot be read.") from None
-    return {name: values[0] for name, values in fields.items()}
 
 
 def _transport(form: dict[str, str]) -> Transport | None:

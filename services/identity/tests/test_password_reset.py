@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from services.identity.tests.conftest import PASSWORD, Person, address, log_in, sign_up
 from services.identity.tests.mailed import PUBLIC, follow, magic_link, reset, reset_link, verify
 from services.identity.tests.second_factors import new_person, new_protected, show
-from tests.harness import BASE_URL, System, Tenant
+from tests.harness import BASE_URL, Answer, System, Tenant
 
 NEW = "another long password 7"
 
@@ -125,3 +126,37 @@ async def test_link_when_a_proxy_names_another_host_then_still_leads_to_us(
     for mail in await system.mails(email, count=3):
         assert mail.link.startswith(f"{BASE_URL}/api/auth/")
         assert "evil" not in mail.text + mail.html
+
+
+async def test_links_when_opened_in_a_browser_then_lead_to_pages_that_need_no_script(
+    system: System, tenant: Tenant
+) -> None:
+    person = await new_person(system, tenant)
+    (verification,) = await system.mails(person.email, "verify_email")
+    mail = await reset_link(system, tenant, person.email)
+
+    async def send(path: str, headers: dict[str, str] | None = None, **fields: str) -> Answer:
+        content = urlencode(fields).encode()
+        return await system.call(
+            "identity", "POST", f"/api/auth/{path}/confirm", caller=PUBLIC, content=content, headers=headers
+        )
+
+    for link in (verification.link, mail.link):
+        path = link.removeprefix(BASE_URL)
+        for _ in range(2):
+            page = await system.call("identity", "GET", path, caller=PUBLIC)
+            assert (page.status, page.headers["referrer-policy"]) == (200, "no-referrer")
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert "<script" not in page.body.decode()
+        assert (await system.call("identity", "HEAD", path, caller=PUBLIC)).status == 405
+        gone = await system.call("identity", "GET", f"{path}x", caller=PUBLIC)
+        assert (gone.status, gone.code) == (400, "invalid_link")
+    for path, token in (("verify-email", verification.token), ("reset-password", mail.token)):
+        assert (await send(path, {"sec-fetch-site": "cross-site"}, token=token, password=NEW)).status == 403
+        assert (await send(path, password=NEW)).code == "invalid_link"
+    assert (await send("verify-email", token=verification.token)).status == 200
+    weak = await send("reset-password", token=mail.token, password="short")
+    assert (weak.status, "at least 8 characters" in weak.body.decode()) == (422, True)
+    assert (await send("reset-password", token=mail.token, password=NEW)).status == 200
+    opened = await log_in(system, tenant, person.email, NEW)
+    assert opened.json["user"]["email_verified"] is True
