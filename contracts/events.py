@@ -128,6 +128,28 @@ class DataExported(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmailChangeRequested(UserEvent):
+    """A user asked for another address; the present one was told."""
+
+    type: ClassVar[str] = "email_change_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailChanged(UserEvent):
+    """The new address of a user was confirmed and took the place of the old one."""
+
+    type: ClassVar[str] = "email_changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailChangeReverted(UserEvent):
+    """A change was stopped, or taken back when it `was_changed`, from the old address; all sessions ended."""
+
+    type: ClassVar[str] = "email_change_reverted"
+    was_changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignupRefused(DomainEvent):
     """A sign-up was refused by a rule; `reason` is the error code."""
 

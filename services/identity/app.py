@@ -33,6 +33,8 @@ from services.identity.config import IdentitySettings
 from services.identity.devices import store as device_store
 from services.identity.devices.routes import routes as device_routes
 from services.identity.devices.service import DeviceService
+from services.identity.email_change.routes import routes as email_change_routes
+from services.identity.email_change.service import EmailChangeService
 from services.identity.email_tokens.mailbox import MailboxProofs
 from services.identity.email_tokens.service import EmailTokens
 from services.identity.imports.routes import routes as import_routes
@@ -286,6 +288,19 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     passkeys = PasskeyService(db, outbox, clients, proofs)
     inventory = SchemeInventory(db, service.bus, hasher)
     imports = ImportService(db, outbox, clock, clients=clients, policy=hasher.policy, inventory=inventory)
+    email_changes = EmailChangeService(
+        db,
+        outbox,
+        clock,
+        guard=guard,
+        gate=gate,
+        passwords=passwords,
+        tokens=tokens,
+        mailer=mailer,
+        blocklist=blocklist,
+        duties=duties,
+        base_url=settings.base_url,
+    )
     accounts = AccountService(
         db,
         outbox,
@@ -316,6 +331,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             password_routes(passwords, cookie),
             profile_routes(profiles),
             account_routes(accounts),
+            email_change_routes(email_changes),
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
             step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
@@ -340,6 +356,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         callers=RPC_CALLERS,
         jobs={
             "session duties": duties.run,
+            "email change purge": email_changes.purge,
             "lockout purge": lockouts.purge,
             "device purge": devices.purge,
             "risk purge": risk.purge,

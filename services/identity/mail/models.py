@@ -24,6 +24,7 @@ class MailKind(StrEnum):
     MAGIC_LINK = "magic_link"
     EMAIL_CHANGE_CONFIRM = "email_change_confirm"
     EMAIL_CHANGE_NOTICE = "email_change_notice"
+    EMAIL_IN_USE = "email_in_use"
     NEW_SIGN_IN = "new_sign_in"
     RECOVERY_CODE_USED = "recovery_code_used"
     PASSKEY_ADDED = "passkey_added"

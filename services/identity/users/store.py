@@ -24,7 +24,12 @@ async def insert(tx: Tx, user: NewUser) -> User | None:
         f"""
         INSERT INTO users AS u
             (id, client_id, email, email_normalized, display_name, metadata, created_at, updated_at)
-        VALUES ($1, current_client(), $2, $3, $4, $5::jsonb, $6, $6)
+        SELECT $1, current_client(), $2, $3, $4, $5::jsonb, $6, $6
+        WHERE NOT EXISTS (
+            -- Kept for whom it may have been taken from, until it cannot be taken back any more.
+            SELECT FROM email_changes WHERE client_id = current_client() AND old_email_normalized = $3
+            AND changed_at IS NOT NULL AND over_at IS NULL AND way_back_until > $6
+        )
         ON CONFLICT (client_id, email_normalized) DO NOTHING
         RETURNING {COLUMNS}
         """,  # noqa: S608 - a constant of this module
