@@ -36,6 +36,7 @@ PERMISSIONS: Final = MappingProxyType(
         "machines:read": "see service accounts and their keys",
         "machines:write": "create, change and delete service accounts, rotate and revoke their keys",
         "metrics:read": "read the metrics of the gateway",
+        "self:prove": "show one's own second factor for what asks for it",
         "security:read": "see security policies",
         "security:write": "change security policies",
         "users:impersonate": "get a session in a user's name",
@@ -46,7 +47,8 @@ PERMISSIONS: Final = MappingProxyType(
 )
 """Every permission, and what it allows."""
 
-_READING: Final = frozenset({"clients:read", "machines:read", "users:read"})
+_OWN: Final = frozenset({"self:prove"})
+_READING: Final = _OWN | frozenset({"clients:read", "machines:read", "users:read"})
 
 ROLES: Final = MappingProxyType(
     {
@@ -65,7 +67,7 @@ ROLES: Final = MappingProxyType(
         },
         Role.SUPPORT_ADMIN: _READING
         | {"audit:read", "security:read", "users:impersonate", "users:import", "users:write"},
-        Role.BILLING_ADMIN: frozenset({"clients:read"}),
+        Role.BILLING_ADMIN: _OWN | {"clients:read"},
         Role.READ_ONLY_AUDITOR: _READING
         | {"admins:read", "audit:read", "audit:export", "keys:read", "security:read"},
     }

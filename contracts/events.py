@@ -543,6 +543,14 @@ class AdminLoginSucceeded(AdminEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminFactorRefused(AdminEvent):
+    """A code that an admin showed for a challenge was refused; `reason` is the error code."""
+
+    type: ClassVar[str] = "admin_factor_refused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminLoginFailed(AdminEvent):
     """An admin's login failed; `target_id` is set when there is one, `locks` when it was one too many."""
 

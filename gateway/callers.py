@@ -10,13 +10,15 @@ from uuid import UUID
 from authservice_validator import VerifiedClaims
 
 from chassis.context import Access, CallerContext, KeyKind
-from chassis.errors import Unauthenticated
+from chassis.errors import Forbidden, Unauthenticated
+from chassis.events import AccessRefused
 from contracts.clients import ApiKey, Client, ClientDirectory, InvalidApiKey
 from contracts.events import CredentialRefused
 from contracts.session import OriginNotAllowed
 from contracts.token_use import ENROLLMENT, IMPERSONATION_ACR
 from gateway.admin_key import AdminKey, InvalidAdminKey
 from gateway.admins import Admins
+from gateway.contract import Operation
 from gateway.guesses import Guess, Guesses
 from gateway.inbound import Inbound
 from gateway.origins import Origins, Verdict
@@ -98,6 +100,21 @@ class Callers:
                 )
             raise
         return caller
+
+    def check_admin(self, caller: CallerContext, operation: Operation, request: Inbound) -> None:
+        """Check that an admin may do this, and, where it is of the whole installation, may do it there.
+
+        Raises:
+            Forbidden: it may not; that it asked is on record.
+        """
+        try:
+            caller.check_permission(operation.permission)
+            if operation.for_whole:
+                caller.check_client_scope(None)
+        except Forbidden as error:
+            refused = AccessRefused(reason=error.code, method=request.method, path=_shown(request))
+            self._audit.record(refused, caller)
+            raise
 
     async def _public(self, request: Inbound, known: Known) -> CallerContext:
         """Nobody; an API key may narrow the request to its client, and must then be good."""

@@ -159,9 +159,7 @@ class GatewayFace:
             answer.headers += self._origins.answer_headers(known.verdict, request.origin)
         answer.headers += await self._limits.check(operation.limit, caller)
         if operation.access is Access.ADMIN:
-            caller.check_permission(operation.permission)
-            if operation.for_whole:
-                caller.check_client_scope(None)
+            self._callers.check_admin(caller, operation, request)
         if operation.owner == GATEWAY:
             await self._own[operation.template](request, caller, scope, receive, answer)
             return

@@ -23,12 +23,13 @@ DOCUMENTED = {
     Role.OWNER: set(PERMISSIONS),
     Role.SECURITY_ADMIN: set(PERMISSIONS) - {"clients:write", "users:impersonate", "users:import"},
     Role.SUPPORT_ADMIN: {
-        *("audit:read", "clients:read", "machines:read", "security:read"),
+        *("audit:read", "clients:read", "machines:read", "security:read", "self:prove"),
         *("users:impersonate", "users:import", "users:read", "users:write"),
     },
-    Role.BILLING_ADMIN: {"clients:read"},
+    Role.BILLING_ADMIN: {"clients:read", "self:prove"},
     Role.READ_ONLY_AUDITOR: {name for name in PERMISSIONS if name.endswith((":read", ":export"))}
-    - {"metrics:read"},
+    - {"metrics:read"}
+    | {"self:prove"},
 }
 """Said a second time, so that a change of the table is one on purpose."""
 

@@ -71,6 +71,8 @@ async def test_token_of_a_login_opens_what_the_roles_allow_and_no_more(
             assert is_refused is not is_allowed, (role, operation, answer.text)
             seen.add(answer.status_code)
     assert seen == {200, 403, 404}
+    recorded = await system.event("access_refused", client_id=None, path="/api/admin/metrics")
+    assert (recorded.service, recorded.actor_type) == ("gateway", "admin")
 
 
 def permission_of(operation: Operation) -> str:

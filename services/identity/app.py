@@ -22,10 +22,12 @@ from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.account.routes import routes as account_routes
 from services.identity.account.service import AccountService
+from services.identity.admins.factors import AdminTotp
 from services.identity.admins.login import AdminLogin
 from services.identity.admins.routes import routes as admin_routes
 from services.identity.admins.rpc import admin_directory_rpc
 from services.identity.admins.service import AdminService
+from services.identity.admins.step_up import AdminStepUp
 from services.identity.auth_rpc.mailed import MailedLinks
 from services.identity.auth_rpc.rpc import auth_rpc
 from services.identity.captcha.service import VERIFY_URLS, CaptchaRules, CaptchaService
@@ -256,6 +258,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     factors = SecondFactors(
         db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts, mailer=mailer
     )
+    admin_totp = AdminTotp(db, clock, service.sealer, _factor_lockout_rules(settings))
     guard = StepUpService(
         db,
         outbox,
@@ -264,6 +267,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         one_time=service.one_time,
         factors=sources,
         risk=ActionRisk(db, risk),
+        admins=admin_totp,
     )
     proofs = FreshProof(clock, gate, passwords, factors, guard)
     totp = TotpService(
@@ -335,8 +339,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
             step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
+            _admins(service, settings, hasher, lockouts, emails, admin_totp, guard),
             support_routes(support, accounts, cursors),
-            _admins(service, settings, hasher, lockouts, emails),
             device_routes(devices, geo),
             verification_routes(verification),
             reset_routes(resets),
@@ -432,6 +436,8 @@ def _admins(
     hasher: PasswordHasher,
     lockouts: LockoutService,
     emails: EmailHasher,
+    totp: AdminTotp,
+    guard: StepUpService,
 ) -> Router:
     key = settings.admin_token_key(settings.admin_api_key)
     login = AdminLogin(
@@ -440,10 +446,9 @@ def _admins(
         service.clock,
         hasher=hasher,
         lockouts=lockouts,
-        factor_rules=_factor_lockout_rules(settings),
+        totp=totp,
         emails=emails,
         one_time=service.one_time,
-        sealer=service.sealer,
         tokens=AdminTokens(key, issuer=settings.base_url) if key else None,
         ttl=settings.admin_access_ttl,
     )
@@ -456,7 +461,7 @@ def _admins(
         policy=PasswordPolicy(_policy_rules(settings)),
         cursors=Cursors(service.sealer),
     )
-    return admin_routes(login, admins)
+    return admin_routes(login, admins, AdminStepUp(service.db, service.outbox, guard, totp))
 
 
 def _lockout_rules(settings: IdentitySettings) -> LockoutRules:

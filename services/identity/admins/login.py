@@ -15,14 +15,13 @@ from prometheus_client import Counter
 from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database, Tx
-from chassis.errors import AppError
 from chassis.events import Actor, ActorType
 from chassis.one_time import FeatureUnavailable, OneTimeState
 from chassis.outbox import Outbox
-from chassis.sealing import Sealer
 from contracts import events
 from contracts.admin_tokens import AdminTokens
 from services.identity.admins import store
+from services.identity.admins.factors import AdminTotp
 from services.identity.admins.models import Admin, Granted, Setup, Waiting
 from services.identity.admins.store import PLATFORM
 from services.identity.errors import (
@@ -33,11 +32,9 @@ from services.identity.errors import (
     InvalidMfaToken,
     Overloaded,
 )
-from services.identity.lockouts import store as counters
-from services.identity.lockouts.models import Counted, LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.passwords.hasher import PasswordHasher
-from services.identity.totp.codes import matching_step, new_secret, otpauth_url, qr_svg
+from services.identity.totp.codes import new_secret, otpauth_url, qr_svg
 from services.identity.users.email import Email, EmailHasher
 
 LOGINS = Counter("admin_logins_total", "Logins of admins, by what became of them.", ["outcome"])
@@ -45,7 +42,6 @@ LOGINS = Counter("admin_logins_total", "Logins of admins, by what became of them
 _KIND: Final = "admin_mfa"
 _TTL: Final = timedelta(minutes=10)
 _ATTEMPTS: Final = 5
-_SOURCE: Final = "second_factor"
 _ISSUER: Final = "AuthService admin"
 _PASSWORD: Final = ("pwd",)  # RFC 8176 §2
 _BOTH: Final = ("pwd", "otp", "mfa")
@@ -62,10 +58,9 @@ class AdminLogin:
         *,
         hasher: PasswordHasher,
         lockouts: LockoutService,
-        factor_rules: LockoutRules,
+        totp: AdminTotp,
         emails: EmailHasher,
         one_time: OneTimeState,
-        sealer: Sealer,
         tokens: AdminTokens | None,
         ttl: timedelta,
     ) -> None:
@@ -75,10 +70,9 @@ class AdminLogin:
         self._clock = clock
         self._hasher = hasher
         self._lockouts = lockouts
-        self._factor_rules = factor_rules
+        self._totp = totp
         self._emails = emails
         self._one_time = one_time
-        self._sealer = sealer
         self._tokens = tokens
         self._ttl = ttl
 
@@ -120,9 +114,8 @@ class AdminLogin:
         if waiting is None or waiting["to_enroll"]:
             raise InvalidMfaToken
         async with self._db.platform() as tx:
-            await store.enter_platform(tx)
             admin = await self._of(tx, waiting)
-            refusal = await self._use_code(tx, admin, code)
+            refusal = await self._totp.refusal(tx, admin, code)
             if refusal is not None:
                 await self._outbox.emit(tx, self._failed(admin.email_normalized, admin, refusal.code), caller)
         if refusal is not None:
@@ -142,8 +135,7 @@ class AdminLogin:
         secret = new_secret()
         async with self._db.platform() as tx:
             admin = await self._of(tx, waiting)
-            sealed = self._sealer.seal(secret.encode(), _row(admin.id))
-            if not await store.put_pending(tx, admin.id, admin.token_epoch, sealed):
+            if not await store.put_pending(tx, admin.id, admin.token_epoch, self._totp.seal(admin, secret)):
                 raise InvalidMfaToken
         url = otpauth_url(secret, issuer=_ISSUER, account=admin.email)
         return Setup(secret, url, qr_svg(url))
@@ -163,7 +155,7 @@ class AdminLogin:
             admin = await self._of(tx, waiting)
             if admin.totp_pending is None:
                 raise InvalidMfaToken
-            step = matching_step(self._open(admin, admin.totp_pending), code, self._clock.now())
+            step = self._totp.step(admin, admin.totp_pending, code)
             if step is None:
                 raise InvalidMfaCode
             if not await store.activate(tx, admin.id, admin.token_epoch, admin.totp_pending, step):
@@ -218,21 +210,6 @@ class AdminLogin:
             raise InvalidMfaToken
         return admin
 
-    async def _use_code(self, tx: Tx, admin: Admin, code: str) -> AppError | None:
-        """Count an attempt and use the code up; return why not, where it is not good."""
-        if admin.totp_secret is None:
-            return InvalidMfaToken()
-        now, rules = self._clock.now(), self._factor_rules
-        subject = admin.id.bytes
-        counted = await counters.count(tx, subject, _SOURCE, rules.account_threshold, rules, now)
-        if not isinstance(counted, Counted):
-            return AccountLocked(retry_after=max(1, int((counted - now).total_seconds())))
-        step = matching_step(self._open(admin, admin.totp_secret), code, now)
-        if step is None or not await store.use_step(tx, admin.id, admin.totp_secret, step):
-            return InvalidMfaCode()
-        await counters.clear(tx, subject, _SOURCE)
-        return None
-
     async def _complete(self, caller: CallerContext, admin: Admin, mfa_token: str) -> Granted:
         if await self._one_time.take(_KIND, mfa_token) is None:
             raise InvalidMfaToken
@@ -250,9 +227,6 @@ class AdminLogin:
         token = self._tokens.issue(admin.id, admin.token_epoch, amr, int(now.timestamp()), self._ttl)
         LOGINS.labels("granted").inc()
         return Granted(token, int(self._ttl.total_seconds()), replace(admin, last_login_at=now))
-
-    def _open(self, admin: Admin, sealed: bytes) -> str:
-        return self._sealer.open(sealed, _row(admin.id)).decode()
 
     def _failed(
         self, normalized: str, admin: Admin | None, reason: str, *, is_locked: bool = False
@@ -276,7 +250,3 @@ def _at_platform(caller: CallerContext) -> CallerContext:
 
 def _actor(admin: Admin) -> Actor:
     return Actor(ActorType.ADMIN, str(admin.id))
-
-
-def _row(admin_id: UUID) -> str:
-    return f"admin-totp:{admin_id}"

@@ -17,6 +17,9 @@ from contracts.session import Time
 from services.identity.admins.login import AdminLogin
 from services.identity.admins.models import Admin, AdminStatus, Granted, SsoIdentity, Waiting
 from services.identity.admins.service import AdminChange, AdminService, NewAdmin
+from services.identity.admins.step_up import AdminStepUp
+from services.identity.step_up.models import StepUpFactor
+from services.identity.step_up.routes import StepUpAnswer
 from services.identity.totp.codes import CODE_PATTERN
 from services.identity.users.email import MAX_TYPED_LENGTH
 from services.identity.users.fields import DisplayName
@@ -238,12 +241,21 @@ _NOT_WAITING: dict[int | str, dict[str, Any]] = {
 }
 
 
-def routes(login: AdminLogin, admins: AdminService) -> Router:
+class AdminStepUpRequest(RequestModel):
+    """The challenge, and a code of the authenticator app."""
+
+    challenge_token: str = Field(min_length=1, max_length=128)
+    factor: Literal[StepUpFactor.TOTP] = StepUpFactor.TOTP
+    code: Code
+
+
+def routes(login: AdminLogin, admins: AdminService, step_up: AdminStepUp) -> Router:
     """The slice's routes."""
     router = Router(tag="Administration: admins")
     _declare_login(router, login)
     _declare_reading(router, admins)
     _declare_changes(router, admins)
+    _declare_step_up(router, step_up)
     return router
 
 
@@ -308,6 +320,35 @@ def _declare_login(router: Router, login: AdminLogin) -> None:
     async def enable_admin_totp(body: CodeRequest, caller: Caller) -> AdminTokenAnswer:
         """Turn the authenticator app on by a code that it shows, and complete the login."""
         return AdminTokenAnswer.of(await login.enable(caller, body.mfa_token, body.code))
+
+
+def _declare_step_up(router: Router, step_up: AdminStepUp) -> None:
+    @router.post(
+        "/api/admin/step-up/verify",
+        access=Access.ADMIN,
+        permission="self:prove",
+        scope=LISTED,
+        limit="login",
+        body_limit=4 * KIB,
+        responses={
+            403: {
+                "description": "`invalid_challenge`: send the protected request again; `wrong_code`: show "
+                "another, five times at most"
+            },
+            429: {"description": "`account_locked`: see `Retry-After`"},
+            503: {"description": "`feature_unavailable`"},
+        },
+    )
+    async def verify_admin_step_up(body: AdminStepUpRequest, caller: Caller) -> StepUpAnswer:
+        """Answer the challenge of a protected admin request by a code, for a proof that opens it once.
+
+        The proof is bound to the admin, the action and what the action is done to. Send it with the request
+        that was refused, as `X-Step-Up-Token`.
+        """
+        granted = await step_up.verify(caller, body.challenge_token, body.code)
+        return StepUpAnswer(
+            step_up_token=granted.step_up_token, expires_in=granted.expires_in, action=granted.action
+        )
 
 
 def _declare_reading(router: Router, admins: AdminService) -> None:

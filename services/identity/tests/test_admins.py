@@ -8,8 +8,12 @@ from uuid import UUID
 
 import pytest
 
+from chassis.context import CallerContext
+from chassis.errors import RemoteError
 from chassis.ids import new_id
+from contracts.actions import Action
 from contracts.admin_tokens import AdminTokens
+from contracts.step_up import RemoteStepUpGuard, StepUpGuard
 from services.identity.tests.conftest import address, another_identity
 from tests.admins import PASSWORD, USERS, add, call_anonymously, new_admin
 from tests.harness import BASE_URL, Answer, System, Tenant
@@ -325,3 +329,61 @@ async def test_login_when_it_cannot_be_done_then_says_so(system: System, setting
         answer = await admin.log_in()
     assert (answer.status, answer.code) == (503, "feature_unavailable")
     assert (await admin.log_in()).status == 200
+
+
+async def test_guarded_actions_take_a_proof_of_the_admin_once(system: System, tenant: Tenant) -> None:
+    """T-12, X-14 for admins: bound to admin, action and target, single, and by a code that is used up."""
+    admin, other = await new_admin(system), await new_admin(system)
+    for one in (admin, other):
+        await one.token()
+    assert admin.app is not None
+    async with system.channel("identity", caller="orgs") as channel:
+        guard = RemoteStepUpGuard(channel)
+
+        async def refusal(by: CallerContext, token: str | None, **changes: Any) -> dict[str, Any]:
+            with pytest.raises(RemoteError) as refused:
+                await ask(guard, by, tenant, token, **changes)
+            assert refused.value.code == "step_up_required"
+            return dict(refused.value.extra)
+
+        asked = await refusal(admin.caller(), None)
+        assert (asked["factors"], asked["action"]) == (["totp"], "client.key.rotate")
+        challenge = asked["challenge_token"]
+        for by, token, code, told in (
+            (other, challenge, admin.app.at(0), "invalid_challenge"),
+            (admin, "step_up_challenge_x", admin.app.at(0), "invalid_challenge"),
+            (admin, challenge, admin.app.wrong(), "wrong_code"),
+        ):
+            answer = await prove(system, by.caller(), token, code)
+            assert (answer.status, answer.code) == (403, told)
+        assert (await prove(system, system.admin(), challenge, admin.app.at(0))).status == 403
+        code = admin.app.code()
+        answers = await asyncio.gather(*(prove(system, admin.caller(), challenge, code) for _ in range(3)))
+        proofs = [answer.json["step_up_token"] for answer in answers if answer.status == 200]
+        assert len(proofs) == 1
+        await refusal(other.caller(), proofs[0])
+        await refusal(admin.caller(), proofs[0], resource=new_id())
+        await refusal(admin.caller(), proofs[0], action=Action.USER_IMPERSONATE)
+        await ask(guard, admin.caller(), tenant, proofs[0])
+        again = await refusal(admin.caller(), proofs[0])
+
+        granted = await prove(system, admin.caller(), again["challenge_token"], admin.app.code())
+        await patch(system, admin.id, password="another-long-phrase-8")
+        await refusal(admin.caller(), granted.json["step_up_token"])
+        await ask(guard, system.admin(), tenant, None)
+
+
+async def ask(
+    guard: StepUpGuard,
+    caller: CallerContext,
+    tenant: Tenant,
+    token: str | None,
+    action: Action = Action.CLIENT_KEY_ROTATE,
+    resource: UUID | None = None,
+) -> None:
+    await guard.check(caller, action, token=token, resource=resource or tenant.id, client_id=tenant.id)
+
+
+async def prove(system: System, caller: CallerContext, challenge: str, code: str) -> Answer:
+    body = {"challenge_token": challenge, "factor": "totp", "code": code}
+    return await system.call("identity", "POST", "/api/admin/step-up/verify", caller=caller, json=body)
