@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.contract.operations import Operation, named, operations
-from tests.e2e.stack import Caller, Login, Stack
+from tests.e2e.stack import PASSWORD, Caller, Login, Stack
 
 HOSTILE = {"origin": "https://evil.example"}
 OF_A_CLIENT = [operation for operation in operations() if operation.access in ("api_key", "user")]
@@ -64,6 +64,9 @@ async def world(stack: Stack) -> World:
     b = await stack.sign_up(await stack.tenant())
     keys = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/api-keys", stack.admin)
     publishable = next(key for key in keys.json()["items"] if key["kind"] == "publishable")
+    # A browser is remembered, a server that asks for tokens in the body is not.
+    by_browser = {"email": a.email, "password": PASSWORD}
+    await stack.call("POST", "/api/auth/login", a.tenant, json=by_browser)
     devices = await stack.call("GET", "/api/auth/devices", a)
     accounts = f"/api/admin/clients/{a.tenant.id}/service-accounts"
     account = await stack.call("POST", accounts, stack.admin, json={"name": "Worker"})
