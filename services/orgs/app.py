@@ -9,6 +9,7 @@ from chassis.clock import Clock
 from chassis.last_used import LastUsed
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
+from contracts.step_up import RemoteStepUpGuard
 from contracts.topology import RPC_CALLERS
 from services.orgs.admin_rpc.rpc import admin_rpc
 from services.orgs.api_keys import store as key_store
@@ -26,10 +27,11 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
     service = Service(settings, clock)
     db, outbox, bus = service.db, service.outbox, service.bus
     cursors = Cursors(service.sealer)
+    guard = RemoteStepUpGuard(service.channel("identity", settings.identity_grpc))
     token = service.channel("token", settings.token_grpc)
 
     usage = LastUsed(db, service.clock, key_store.note_uses)
-    api_keys = ApiKeyService(db, outbox, bus, cursors, usage, service.clock)
+    api_keys = ApiKeyService(db, outbox, bus, cursors, usage, service.clock, guard)
     clients = ClientService(
         db, outbox, bus, cursors, service.clock, default_token_mode=settings.default_token_mode
     )

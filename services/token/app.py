@@ -13,6 +13,7 @@ from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.clients import ClientDirectory
 from contracts.session import RefreshCookie
+from contracts.step_up import RemoteStepUpGuard
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
 from services.token.exchange.routes import routes as exchange_routes
@@ -59,6 +60,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     seal_check = SealCheck(db, service.sealer)
     keyring = Keyring(db, service.sealer, bus, service.clock, seal_check)
     jwks = Jwks(db, bus, service.clock, clients, keyring, max_clients=settings.jwks_max_clients)
+    guard = RemoteStepUpGuard(service.channel("identity", settings.identity_grpc))
     signing = SigningService(
         db,
         service.outbox,
@@ -69,6 +71,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         keyring,
         revocations,
         settings.jwt_access_ttl,
+        guard,
     )
     new_clients = Consumer(
         bus, db, signing.on_clients_created, name="token-new-clients", subject="events.orgs.client_created"
@@ -116,6 +119,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         clients=clients,
         cursors=cursors,
         revocations=revocations,
+        guard=guard,
     )
     key_usage = LastUsed(db, service.clock, account_store.note_uses)
     assertions = Assertions(db, service.clock, settings.base_url)

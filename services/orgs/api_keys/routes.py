@@ -9,10 +9,11 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from chassis.context import Access, KeyKind
-from chassis.http import Caller, Router
+from chassis.http import Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter, Page
 from contracts.session import Time
+from contracts.step_up import REFUSALS
 from services.orgs.api_keys.models import ApiKey, KeyStatus
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.clients.requests import Name
@@ -112,16 +113,22 @@ def routes(api_keys: ApiKeyService) -> Router:
         idempotent=True,
         status_code=201,
         responses={
+            **REFUSALS,
             404: {"description": "`client_not_found`"},
             409: {"description": "`too_many_api_keys`: revoke one first."},
         },
     )
     async def create_api_key(
-        client_id: UUID, request: CreateApiKeyRequest, caller: Caller
+        client_id: UUID, request: CreateApiKeyRequest, caller: Caller, step_up_token: StepUpToken
     ) -> ApiKeyCreatedView:
         """Add an API key to a client. The key itself is shown only here."""
         new = await api_keys.create(
-            caller, client_id, name=request.name, kind=request.kind, expires_at=request.expires_at
+            caller,
+            client_id,
+            name=request.name,
+            kind=request.kind,
+            expires_at=request.expires_at,
+            step_up_token=step_up_token,
         )
         return ApiKeyCreatedView(key=ApiKeyView.of(new.key, api_keys.now()), api_key=new.raw)
 
@@ -131,21 +138,31 @@ def routes(api_keys: ApiKeyService) -> Router:
         permission="keys:write",
         limit="admin",
         status_code=204,
-        responses={404: {"description": "`api_key_not_found`: the client has no such key, or not any more."}},
+        responses={
+            **REFUSALS,
+            404: {"description": "`api_key_not_found`: the client has no such key, or not any more."},
+        },
     )
-    async def revoke_api_key(client_id: UUID, key_id: UUID, caller: Caller) -> None:
+    async def revoke_api_key(
+        client_id: UUID, key_id: UUID, caller: Caller, step_up_token: StepUpToken
+    ) -> None:
         """Revoke an API key: it opens nothing from the moment of this answer."""
-        await api_keys.revoke(caller, client_id, key_id)
+        await api_keys.revoke(caller, client_id, key_id, step_up_token=step_up_token)
 
     async def rotate_api_key(
-        client_id: UUID, caller: Caller, request: RotateApiKeyRequest | None = None
+        client_id: UUID,
+        caller: Caller,
+        step_up_token: StepUpToken,
+        request: RotateApiKeyRequest | None = None,
     ) -> ApiKeyRotatedView:
         """Replace all secret keys of a client by a new one, shown only here.
 
         The old ones die at once, or after `grace_seconds`. Publishable keys stay. `rotate-key` is an alias.
         """
         wanted = request or RotateApiKeyRequest()
-        new = await api_keys.rotate(caller, client_id, grace=timedelta(seconds=wanted.grace_seconds))
+        new = await api_keys.rotate(
+            caller, client_id, grace=timedelta(seconds=wanted.grace_seconds), step_up_token=step_up_token
+        )
         return ApiKeyRotatedView(api_key=new.raw)
 
     for name in ("rotate-api-key", "rotate-key"):
@@ -155,7 +172,7 @@ def routes(api_keys: ApiKeyService) -> Router:
             permission="keys:write",
             limit="admin",
             idempotent=True,
-            responses={404: {"description": "`client_not_found`"}},
+            responses={**REFUSALS, 404: {"description": "`client_not_found`"}},
         )(rotate_api_key)
 
     return router

@@ -14,7 +14,9 @@ from chassis.last_used import LastUsed
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
+from contracts.actions import Action
 from contracts.clients import INVALIDATE, ClientNotFound
+from contracts.step_up import StepUpGuard
 from services.orgs.api_keys import store
 from services.orgs.api_keys.models import ApiKey, NewApiKey, ResolvedKey, draw_key
 from services.orgs.clients import store as client_store
@@ -31,9 +33,17 @@ class ApiKeyService:
     """
 
     def __init__(
-        self, db: Database, outbox: Outbox, bus: Bus, cursors: Cursors, usage: LastUsed, clock: Clock
+        self,
+        db: Database,
+        outbox: Outbox,
+        bus: Bus,
+        cursors: Cursors,
+        usage: LastUsed,
+        clock: Clock,
+        guard: StepUpGuard,
     ) -> None:
-        """Take the parts."""
+        """Take the parts; `guard` asks admins for a fresh proof before keys change."""
+        self._guard = guard
         self._db = db
         self._outbox = outbox
         self._bus = bus
@@ -80,7 +90,14 @@ class ApiKeyService:
         return shown, self._cursors.make([str(shown[-1].id)], scope) if more else None
 
     async def create(
-        self, caller: CallerContext, client_id: UUID, *, name: str, kind: KeyKind, expires_at: datetime | None
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        *,
+        name: str,
+        kind: KeyKind,
+        expires_at: datetime | None,
+        step_up_token: str | None = None,
     ) -> NewApiKey:
         """Add a key to a client.
 
@@ -88,11 +105,13 @@ class ApiKeyService:
             ClientNotFound: there is no such client.
             TooManyApiKeys: it has `MAX_LIVE_KEYS` live ones.
             UnprocessableRequest: `expires_at` is not in the future.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         now = self._clock.now()
         if expires_at is not None and expires_at <= now:
             fault = FieldError(field="expires_at", code="not_in_future", detail="must be in the future")
             raise UnprocessableRequest(errors=(fault,))
+        await self._check(caller, client_id, step_up_token)
         new = draw_key(client_id, kind, name, now, expires_at)
         async with self._db.platform() as tx:
             if await client_store.lock(tx, client_id) is None:
@@ -105,12 +124,21 @@ class ApiKeyService:
         await self._bus.tell_all(INVALIDATE, str(client_id))
         return new
 
-    async def rotate(self, caller: CallerContext, client_id: UUID, *, grace: timedelta) -> NewApiKey:
+    async def rotate(
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        *,
+        grace: timedelta,
+        step_up_token: str | None = None,
+    ) -> NewApiKey:
         """Replace all secret keys of a client by a new one; the old ones die now, or after `grace`.
 
         Raises:
             ClientNotFound: there is no such client.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
+        await self._check(caller, client_id, step_up_token)
         now = self._clock.now()
         new = draw_key(client_id, KeyKind.SECRET, _ROTATED_KEY_NAME, now)
         async with self._db.platform() as tx:
@@ -129,12 +157,16 @@ class ApiKeyService:
         await self._bus.tell_all(INVALIDATE, str(client_id))
         return new
 
-    async def revoke(self, caller: CallerContext, client_id: UUID, key_id: UUID) -> None:
+    async def revoke(
+        self, caller: CallerContext, client_id: UUID, key_id: UUID, *, step_up_token: str | None = None
+    ) -> None:
         """Revoke one key of a client, now.
 
         Raises:
             ApiKeyNotFound: the client has no such key, or it is revoked already.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
+        await self._check(caller, client_id, step_up_token)
         async with self._db.platform() as tx:
             revoked = await store.revoke(tx, client_id, key_id, self._clock.now())
             if revoked is None:
@@ -142,3 +174,8 @@ class ApiKeyService:
             event = events.ApiKeyRevoked(target_id=key_id, kind=revoked.kind, grace_seconds=0)
             await self._outbox.emit(tx, event, caller, client_id=client_id)
         await self._bus.tell_all(INVALIDATE, str(client_id))
+
+    async def _check(self, caller: CallerContext, client_id: UUID, step_up_token: str | None) -> None:
+        await self._guard.check(
+            caller, Action.CLIENT_KEY_ROTATE, token=step_up_token, resource=client_id, client_id=client_id
+        )

@@ -13,10 +13,11 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, mo
 from pydantic_core import PydanticCustomError
 
 from chassis.context import Access
-from chassis.http import KIB, Caller, Router
+from chassis.http import KIB, Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter, Page
 from contracts.session import Time
+from contracts.step_up import REFUSALS
 from services.token.service_accounts.models import (
     KeyStatus,
     ServiceAccount,
@@ -337,17 +338,27 @@ def _declare_keys(router: Router, accounts: ServiceAccountService) -> None:
         idempotent=True,
         status_code=201,
         responses={
+            **REFUSALS,
             **_NOT_FOUND,
             409: {"description": "`too_many_service_account_keys`: revoke one first."},
         },
     )
     async def create_service_account_key(
-        client_id: UUID, account_id: UUID, caller: Caller, request: CreateKeyRequest | None = None
+        client_id: UUID,
+        account_id: UUID,
+        caller: Caller,
+        step_up_token: StepUpToken,
+        request: CreateKeyRequest | None = None,
     ) -> KeyCreatedView:
         """Give a service account another secret, shown only here."""
         wanted = request or CreateKeyRequest()
         new = await accounts.add_key(
-            caller, client_id, account_id, name=wanted.name, expires_at=wanted.expires_at
+            caller,
+            client_id,
+            account_id,
+            name=wanted.name,
+            expires_at=wanted.expires_at,
+            step_up_token=step_up_token,
         )
         return KeyCreatedView(key=ServiceAccountKeyView.of(new.key, accounts.now()), client_secret=new.raw)
 
@@ -371,13 +382,17 @@ def _declare_keys(router: Router, accounts: ServiceAccountService) -> None:
         limit="admin",
         permission="machines:write",
         idempotent=True,
-        responses={404: {"description": "`service_account_not_found`, `service_account_key_not_found`"}},
+        responses={
+            **REFUSALS,
+            404: {"description": "`service_account_not_found`, `service_account_key_not_found`"},
+        },
     )
     async def rotate_service_account_key(
         client_id: UUID,
         account_id: UUID,
         key_id: UUID,
         caller: Caller,
+        step_up_token: StepUpToken,
         request: RotateKeyRequest | None = None,
     ) -> KeyCreatedView:
         """Replace a secret by a new one, shown only here.
@@ -386,7 +401,9 @@ def _declare_keys(router: Router, accounts: ServiceAccountService) -> None:
         to their own end.
         """
         grace = timedelta(seconds=(request or RotateKeyRequest()).grace_seconds)
-        new = await accounts.rotate_key(caller, client_id, account_id, key_id, grace=grace)
+        new = await accounts.rotate_key(
+            caller, client_id, account_id, key_id, grace=grace, step_up_token=step_up_token
+        )
         return KeyCreatedView(key=ServiceAccountKeyView.of(new.key, accounts.now()), client_secret=new.raw)
 
 

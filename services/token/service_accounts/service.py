@@ -17,7 +17,9 @@ from chassis.ids import new_id
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
+from contracts.actions import Action
 from contracts.clients import ClientDirectory
+from contracts.step_up import StepUpGuard
 from services.token.errors import (
     ServiceAccountKeyNotFound,
     ServiceAccountNotFound,
@@ -69,8 +71,10 @@ class ServiceAccountService:
         clients: ClientDirectory,
         cursors: Cursors,
         revocations: Revocations,
+        guard: StepUpGuard,
     ) -> None:
-        """Take the parts."""
+        """Take the parts; `guard` asks admins for a fresh proof before secrets are given out."""
+        self._guard = guard
         self._db = db
         self._outbox = outbox
         self._bus = bus
@@ -200,6 +204,7 @@ class ServiceAccountService:
         *,
         name: str,
         expires_at: datetime | None,
+        step_up_token: str | None = None,
     ) -> NewKey:
         """Give an account another secret.
 
@@ -207,11 +212,13 @@ class ServiceAccountService:
             ServiceAccountNotFound: the client has none with this id.
             TooManyServiceAccountKeys: it has `MAX_LIVE_KEYS` live ones.
             UnprocessableRequest: `expires_at` is not in the future.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         now = self._clock.now()
         if expires_at is not None and expires_at <= now:
             fault = FieldError(field="expires_at", code="not_in_future", detail="must be in the future")
             raise UnprocessableRequest(errors=(fault,))
+        await self._check(caller, client_id, account_id, step_up_token)
         async with self._db.tenant(client_id) as tx:
             account = await self._account_with_room(tx, account_id, now)
             new = draw_key(account, name, now, expires_at)
@@ -224,7 +231,14 @@ class ServiceAccountService:
         return new
 
     async def rotate_key(
-        self, caller: CallerContext, client_id: UUID, account_id: UUID, key_id: UUID, *, grace: timedelta
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        account_id: UUID,
+        key_id: UUID,
+        *,
+        grace: timedelta,
+        step_up_token: str | None = None,
     ) -> NewKey:
         """Replace a secret by a new one; the old one dies now, or ends after `grace`.
 
@@ -233,7 +247,9 @@ class ServiceAccountService:
         Raises:
             ServiceAccountNotFound: the client has none with this id.
             ServiceAccountKeyNotFound: the account has no such live secret.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
+        await self._check(caller, client_id, account_id, step_up_token)
         now = self._clock.now()
         async with self._db.tenant(client_id) as tx:
             account = _found(await store.find(tx, account_id, for_change=True))
@@ -258,6 +274,12 @@ class ServiceAccountService:
             await self._outbox.emit(tx, rotated, caller, client_id=client_id)
         await self._announce(account_id)
         return new
+
+    async def _check(
+        self, caller: CallerContext, client_id: UUID, account_id: UUID, step_up_token: str | None
+    ) -> None:
+        action = Action.SERVICE_ACCOUNT_KEY_ROTATE
+        await self._guard.check(caller, action, token=step_up_token, resource=account_id, client_id=client_id)
 
     async def revoke_key(
         self, caller: CallerContext, client_id: UUID, account_id: UUID, key_id: UUID

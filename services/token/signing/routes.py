@@ -10,8 +10,9 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.http import Caller, Router
+from chassis.http import Caller, Router, StepUpToken
 from chassis.models import AnswerModel
+from contracts.step_up import REFUSALS
 from services.token.signing.jwks import MAX_AGE, Jwks, KeySet
 from services.token.signing.service import SigningService
 
@@ -99,9 +100,10 @@ def _declare_jwks(router: Router, jwks: Jwks) -> None:
 
 
 def _declare_rotation(router: Router, signing: SigningService) -> None:
-    async def rotate_secret(client_id: UUID, caller: Caller) -> SecretRotated:
+    async def rotate_secret(client_id: UUID, caller: Caller, step_up_token: StepUpToken) -> SecretRotated:
         """Replace the client's JWT secret, shown only here. Tokens signed with the old one are dead."""
-        return SecretRotated(jwt_secret=await signing.rotate_secret(caller, client_id))
+        secret = await signing.rotate_secret(caller, client_id, step_up_token=step_up_token)
+        return SecretRotated(jwt_secret=secret)
 
     for name in ("rotate-secret", "rotate-jwt"):
         router.post(
@@ -110,7 +112,7 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
             permission="keys:write",
             limit="admin",
             idempotent=True,
-            responses={404: {"description": "`client_not_found`"}},
+            responses={**REFUSALS, 404: {"description": "`client_not_found`"}},
         )(rotate_secret)
 
     @router.post(
@@ -120,6 +122,7 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
         limit="admin",
         idempotent=True,
         responses={
+            **REFUSALS,
             404: {"description": "`client_not_found`"},
             409: {
                 "description": "`rotation_too_soon`: validators may not know the next key yet; or "
@@ -130,6 +133,7 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
     async def rotate_signing_key(
         client_id: UUID,
         caller: Caller,
+        step_up_token: StepUpToken,
         force: Annotated[
             bool, Query(description="Also when validators may have to fetch the key set anew.")
         ] = False,
@@ -139,7 +143,9 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
         The old key stays published until its last token is over, so no validation fails. A second rotation
         within five minutes is refused unless forced: its key would sign before every validator has seen it.
         """
-        rotation = await signing.rotate_signing_key(caller, client_id, force=force)
+        rotation = await signing.rotate_signing_key(
+            caller, client_id, force=force, step_up_token=step_up_token
+        )
         return SigningKeyRotated(
             active_kid=rotation.active_kid, next_kid=rotation.next_kid, retiring_kid=rotation.retiring_kid
         )

@@ -18,7 +18,9 @@ from chassis.events import Event
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from contracts import events
+from contracts.actions import Action
 from contracts.clients import Client, ClientDirectory, ClientNotFound
+from contracts.step_up import StepUpGuard
 from services.token.errors import NoSigningKeys, RotationTooSoon
 from services.token.revocations.service import Revocations
 from services.token.signing import store
@@ -50,6 +52,7 @@ class SigningService:
         keyring: Keyring,
         revocations: Revocations,
         access_ttl: timedelta,
+        guard: StepUpGuard,
     ) -> None:
         """Take where keys are stored, what seals them, and how long a token lives at most."""
         self._db = db
@@ -61,16 +64,21 @@ class SigningService:
         self._keyring = keyring
         self._revocations = revocations
         self._access_ttl = access_ttl
+        self._guard = guard
 
-    async def rotate_secret(self, caller: CallerContext, client_id: UUID) -> str:
+    async def rotate_secret(
+        self, caller: CallerContext, client_id: UUID, *, step_up_token: str | None = None
+    ) -> str:
         """Replace the client's JWT secret and return the new one, which is shown only here.
 
         All tokens signed with the old one are dead when this returns.
 
         Raises:
             ClientNotFound: there is no such client.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         client = await self._clients.get(client_id)
+        await self._check(caller, client_id, step_up_token)
         secret, text = await self._keyring.draw_secret()
         now = self._clock.now()
         async with self._db.tenant(client.id) as tx:
@@ -86,24 +94,35 @@ class SigningService:
         return text
 
     async def rotate_signing_key(
-        self, caller: CallerContext, client_id: UUID, *, force: bool = False
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        *,
+        force: bool = False,
+        step_up_token: str | None = None,
     ) -> Rotation:
         """Let the next key sign, publish a new next one, and keep the old one published while tokens live.
 
         Raises:
             ClientNotFound: there is no such client. NoSigningKeys: its tokens are signed with a secret.
             RotationTooSoon: the next key has been published for less than the JWKS may be cached; `force`
-            skips this.
+            skips this. StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         client = await self._clients.get(client_id)
         algorithm = algorithm_of(client.token_mode)
         if algorithm is Algorithm.HS256:
             raise NoSigningKeys
+        await self._check(caller, client_id, step_up_token)
         await self._keyring.ensure(client)
         pair = await asyncio.to_thread(generate, algorithm)
         rotation = await self._rotate(caller, client, algorithm, pair, force=force)
         await self._tell(client.id)
         return rotation
+
+    async def _check(self, caller: CallerContext, client_id: UUID, step_up_token: str | None) -> None:
+        await self._guard.check(
+            caller, Action.CLIENT_KEY_ROTATE, token=step_up_token, resource=client_id, client_id=client_id
+        )
 
     async def _rotate(
         self,

@@ -19,7 +19,7 @@ from authservice_validator import HmacKey, JwksKeys, TokenVerifier
 
 from chassis.errors import AppError
 from chassis.ids import new_id
-from contracts.gen.internal.token.v1 import secrets_pb2, verification_pb2
+from contracts.gen.internal.token.v1 import origin_pb2, secrets_pb2, verification_pb2
 from services.token.tests.conftest import MODES, Token, header_of
 from tests.harness import BASE_URL, Answer, System, Tenant
 
@@ -293,7 +293,8 @@ async def test_secret_service_when_called_by_orgs_then_as_the_routes(
     system: System, token: Token, tenant: Tenant
 ) -> None:
     await token.open(tenant)
-    request = secrets_pb2.RotateSigningKeyRequest(client_id=str(tenant.id))
+    by_key = origin_pb2.Origin(access="admin")
+    request = secrets_pb2.RotateSigningKeyRequest(client_id=str(tenant.id), origin=by_key)
     with pytest.raises(AppError) as refusal:
         await token.secrets.RotateSigningKey(request)
     assert refusal.value.code == "rotation_too_soon"
@@ -301,7 +302,8 @@ async def test_secret_service_when_called_by_orgs_then_as_the_routes(
     with system.clock.advanced(timedelta(minutes=6)):
         rotated = await token.secrets.RotateSigningKey(request)
     await fresh_keys(system, tenant, {rotated.active_kid, rotated.next_kid, rotated.retiring_kid})
-    made = await token.secrets.RotateSecret(secrets_pb2.RotateSecretRequest(client_id=str(tenant.id)))
+    wanted = secrets_pb2.RotateSecretRequest(client_id=str(tenant.id), origin=by_key)
+    made = await token.secrets.RotateSecret(wanted)
     assert made.jwt_secret.startswith("jwt_")
 
 

@@ -1,0 +1,71 @@
+"""Admin routes behind the step-up guard, whichever service owns them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chassis.ids import new_id
+from tests.admins import new_admin
+from tests.harness import Answer, System
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "path", "body", "done"),
+    [
+        ("orgs", "POST", "rotate-api-key", {"grace_seconds": 60}, 200),
+        ("orgs", "POST", "rotate-key", None, 200),
+        ("orgs", "POST", "api-keys", {"name": "ci", "kind": "secret"}, 201),
+        ("orgs", "DELETE", "api-keys/{key}", None, 204),
+        ("token", "POST", "rotate-secret", None, 200),
+        ("token", "POST", "rotate-signing-key?force=true", None, 200),
+        ("token", "POST", "service-accounts/{account}/keys", {"name": "ci"}, 201),
+        ("token", "POST", "service-accounts/{account}/keys/{account_key}/rotate", {}, 200),
+    ],
+)
+async def test_route_when_called_by_an_admin_then_asks_for_a_proof_of_this_client(
+    system: System, service: str, method: str, path: str, body: Any, done: int
+) -> None:
+    tenant, other, admin = await system.tenant(), await system.tenant(), await new_admin(system)
+    await admin.token()
+    assert admin.app is not None
+    ids = {"key": "", "account": "", "account_key": ""}
+    keys = f"/api/admin/clients/{tenant.id}/api-keys"
+    if "{key}" in path:
+        made = await system.call("orgs", "POST", keys, caller=system.admin(), json={"name": "x"})
+        ids["key"] = made.json["key"]["id"]
+    if "{account}" in path:
+        accounts = f"/api/admin/clients/{tenant.id}/service-accounts"
+        made = await system.call("token", "POST", accounts, caller=system.admin(), json={"name": "x"})
+        ids["account"] = (made.json.get("service_account") or made.json["account"])["id"]
+        listed = await system.call("token", "GET", f"{accounts}/{ids['account']}/keys", caller=system.admin())
+        ids["account_key"] = listed.json["items"][0]["id"] if listed.json["items"] else ""
+
+    async def call(client_id: Any, token: str | None = None, query: str = "") -> Answer:
+        target = f"/api/admin/clients/{client_id}/{path.format(**ids)}{query}"
+        headers = {"x-step-up-token": token} if token else None
+        return await system.call(service, method, target, caller=admin.caller(), json=body, headers=headers)
+
+    async def proof(refused: Answer) -> str:
+        assert (refused.status, refused.code) == (403, "step_up_required"), refused.body
+        assert admin.app is not None
+        shown = {
+            "challenge_token": refused.json["challenge_token"],
+            "factor": "totp",
+            "code": admin.app.code(),
+        }
+        answer = await system.call(
+            "identity", "POST", "/api/admin/step-up/verify", caller=admin.caller(), json=shown
+        )
+        assert answer.status == 200, answer.body
+        return str(answer.json["step_up_token"])
+
+    refused = await call(tenant.id)
+    assert refused.json["factors"] == ["totp"]
+    token = await proof(refused)
+    if "{" not in path:
+        assert (await call(other.id, token)).code == "step_up_required"
+        assert (await call(new_id(), token)).status == 404
+    assert (await call(tenant.id, token)).status == done
+    assert (await call(tenant.id, token)).status in (403, 404)
