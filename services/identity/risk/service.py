@@ -98,14 +98,6 @@ class RiskService:
             SIGNALS.labels(signal.name).inc()
         return Assessment(level, found, visit)
 
-    async def judge(
-        self, caller: CallerContext, user: User, policy: SecurityPolicy, action: str
-    ) -> Assessment:
-        """Judge a request of a user who is logged in, such as a protected action."""
-        async with self._db.tenant(user.client_id) as tx:
-            background = await self.background(tx, user, own_attempts=0)
-        return await self.assess(caller, user, policy, background, is_known_device=None, action=action)
-
     def visit(self, caller: CallerContext, *, is_known_device: bool | None) -> Visit:
         """Return what a request shows of itself."""
         return Visit(
