@@ -42,7 +42,7 @@ async def test_an_operators_list_of_domains_replaces_the_built_in_one(system: Sy
 
 
 async def test_the_password_rules_follow_the_settings(system: System, tenant: Tenant) -> None:
-    async with another_identity(
-        system, password_min_length=6, password_min_unique=1, password_block_common=False
-    ):
+    rules = {"password_min_length": 6, "password_min_unique": 1}
+    unblocked = {"password_block_common": False, "password_block_low_entropy": False}
+    async with another_identity(system, **rules, **unblocked):
         assert (await sign_up(system, tenant, address(), "111111")).status == 201
