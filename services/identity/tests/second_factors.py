@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json as json_module
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pyotp
 import pytest
 
-from services.identity.tests.conftest import Person, address, sign_up
+from services.identity.tests.conftest import Person, address, another_identity, sign_up
 from services.identity.totp.codes import STEP_SECONDS
 from tests.harness import Answer, System, Tenant
 
@@ -125,6 +126,20 @@ MFA_REQUIRED = {"adaptive_security": {"mfa": {"mode": "required"}}}
 async def new_protected(system: System, tenant: Tenant) -> Protected:
     """A fresh user of a tenant with an authenticator app."""
     return await protect(await new_person(system, tenant))
+
+
+async def at_two_processes(
+    system: System, calls: Sequence[Callable[[], Coroutine[Any, Any, Answer]]]
+) -> list[Answer]:
+    """Make calls at once, in turns at identity and at a second process of it."""
+    first = system.faces["identity"]
+    async with another_identity(system):
+        faces, tasks = (first, system.faces["identity"]), []
+        for number, call in enumerate(calls):
+            system.faces["identity"] = faces[number % 2]
+            tasks.append(asyncio.create_task(call()))
+            await asyncio.sleep(0)  # it has chosen its process
+        return await asyncio.gather(*tasks)
 
 
 def claims_of(token: str) -> dict[str, Any]:

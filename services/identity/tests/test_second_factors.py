@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 from services.identity.tests.conftest import another_identity
 from services.identity.tests.second_factors import (
     Protected,
+    at_two_processes,
     call_as,
     clock_of_apps,
     new_person,
@@ -84,10 +86,7 @@ async def test_one_code_at_twenty_logins_at_once_opens_one(
     code = user.app.code() if route == "totp" else user.recovery_codes[0]
     tokens = [await user.challenge() for _ in range(20)]
 
-    here = [asyncio.create_task(user.show(token, code, route)) for token in tokens[:10]]
-    async with another_identity(system):
-        there = [asyncio.create_task(user.show(token, code, route)) for token in tokens[10:]]
-        answers = await asyncio.gather(*here, *there)
+    answers = await at_two_processes(system, [partial(user.show, token, code, route) for token in tokens])
 
     assert [answer.status for answer in answers].count(200) == 1
     assert {answer.status for answer in answers} <= {200, 401, 429}
@@ -134,14 +133,12 @@ async def test_guesses_spread_over_logins_sources_spellings_and_processes_are_fe
     codes = ["totp", "recovery-codes"]
     guesses = {"totp": user.app.wrong(), "recovery-codes": "00000-00000-00000-00000"}
 
-    here = [
-        asyncio.create_task(user.show(token, guesses[route], route, ip=f"203.0.113.{number}"))
-        for number, token in enumerate(tokens[:10])
+    guesses_of_all = [
+        partial(user.show, token, guesses[route], route, ip=f"203.0.113.{number}")
+        for number, token in enumerate(tokens[:-1])
         for route in codes
     ]
-    async with another_identity(system):
-        there = [asyncio.create_task(user.show(token, guesses["totp"])) for token in tokens[10:-1]]
-        answers = await asyncio.gather(*here, *there)
+    answers = await at_two_processes(system, guesses_of_all)
 
     evaluated = [answer for answer in answers if answer.status == 401]
     assert len(evaluated) == THRESHOLD
