@@ -100,6 +100,8 @@ from services.identity.totp import store as totp_store
 from services.identity.totp.factor import TotpFactor
 from services.identity.totp.routes import routes as totp_routes
 from services.identity.totp.service import TotpService
+from services.identity.ui_config.routes import CaptchaView, Method
+from services.identity.ui_config.routes import routes as ui_config_routes
 from services.identity.users.email import DomainBlocklist, EmailHasher
 from services.identity.users.models import User
 from services.identity.users.routes import routes as profile_routes
@@ -336,6 +338,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             profile_routes(profiles),
             account_routes(accounts),
             email_change_routes(email_changes),
+            _ui_config(settings, clients),
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
             step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
@@ -374,6 +377,20 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         },
         resources=[hasher, provider, captcha, leaked, delivery],
     )
+
+
+def _ui_config(settings: IdentitySettings, clients: ClientDirectory) -> Router:
+    """Build the route that tells pages what this installation has."""
+    methods: list[Method] = ["password"]
+    if settings.mail_way != "none":
+        methods.append("magic_link")
+    if settings.redis_url is not None:
+        methods.append("passkey")
+    captcha = None
+    if settings.captcha_site_key:
+        provider = settings.captcha_provider or "custom"
+        captcha = CaptchaView(provider=provider, site_key=settings.captcha_site_key)
+    return ui_config_routes(clients, methods=tuple(methods), captcha=captcha)
 
 
 def _captcha(settings: IdentitySettings) -> CaptchaService:

@@ -1,0 +1,1 @@
+"""What a browser may know of a client before anybody logs in."""
