@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.message import EmailMessage
+from pathlib import Path
+from string import Formatter
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +21,7 @@ from pydantic import ValidationError
 from chassis.ids import new_id
 from chassis.settings import ForeignSecret
 from contracts.clients import Client, TokenMode
+from services.identity.mail import words
 from services.identity.mail.models import Letter, MailKind, QueuedMail
 from services.identity.mail.senders import MailNotSent, MailRefused, ResendSender, SmtpSender, compose
 from services.identity.mail.words import LANGUAGES, Words
@@ -27,18 +31,20 @@ from tests.fake_http import fake_http
 from tests.harness import System, Tenant
 
 LINK = "http://localhost:8080/x?token=abc&b=c"
-VALUES = {
-    "link": LINK,
-    "hours": "24",
-    "minutes": "15",
-    "email": "new@example.com",
-    "device": "Firefox",
-    "place": "Berlin",
-    "time": "12:00",
-    "organization": "Acme",
-    "inviter": "Bob",
-    "remaining": "9",
+CATALOGUE = Path(words.__file__).parent / "catalogue"
+
+
+def fields(phrases: dict[str, Any]) -> set[str]:
+    """The values that the words of one kind name."""
+    texts = [phrases["subject"], phrases["button"], *phrases["body"]]
+    return {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
+
+
+ENGLISH = {
+    kind: fields(phrases)
+    for kind, phrases in json.loads((CATALOGUE / "en.json").read_text(encoding="utf-8")).items()
 }
+VALUES = {name: f"<{name}>" for name in set().union(*ENGLISH.values())} | {"link": LINK}
 HOSTILE = 'x\r\nBcc: v@y.example\r\n\r\n<script>alert(1)</script> "\u2028{brand.__class__}'
 WORDS = Words("Auth Service <noreply@auth.example>")
 
@@ -61,6 +67,8 @@ def test_mail_when_in_any_language_then_every_kind_has_words_for_it(language: st
     for kind in MailKind:
         message = WORDS.message(queued(kind), letter(f"{language}-XX"), client(brand_name="Brand"))
         subjects.add(message.subject)
+        catalogue = json.loads((CATALOGUE / f"{language}.json").read_text(encoding="utf-8"))
+        assert fields(catalogue[kind]) == ENGLISH[kind]
         assert "Brand" in message.subject
         assert "{" not in message.text + message.subject
         assert f'lang="{language}" dir="{"rtl" if language == "ar" else "ltr"}"' in message.html
