@@ -249,7 +249,14 @@ def test_the_world_reaches_the_gateway_alone_and_probes_are_for_monitoring(manif
 def test_everything_else_is_denied_and_stores_are_for_those_who_use_them(manifests: Manifests) -> None:
     policies = manifests.kind("NetworkPolicy")
     assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    assert set(policies) == PROCESSES | {"default-deny", "names", "to-postgres", "to-nats", "to-redis"}
+    others = {"default-deny", "names", "to-postgres", "to-nats", "to-redis", "outside"}
+    assert set(policies) == PROCESSES | others
+    outside = policies["outside"]["spec"]
+    assert outside["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "identity"}}
+    (rule,) = outside["egress"]
+    assert {port["port"] for port in rule["ports"]} == {443, 465, 587}
+    block = rule["to"][0]["ipBlock"]
+    assert {"10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(block["except"])
     users = {
         "to-postgres": (5432, set(SERVICES) | MIGRATIONS | {"provision"}),
         "to-nats": (4222, PROCESSES),
