@@ -70,7 +70,7 @@ class IdentitySettings(ServiceSettings, CookieSettings, AdminLoginSettings):
         ge=2,
         le=100_000,
         description="Addresses of one client at which passwords from one IP may fail before it is refused "
-        "there; the client's `trusted_ip_cidrs` are exempt.",
+        "there; secret keys and the client's `trusted_ip_cidrs` are exempt.",
     )
     lockout_window: Duration = Field(
         timedelta(minutes=15), description="Time in which wrong passwords are counted together."

@@ -1,8 +1,10 @@
 """Sprays: few passwords at many addresses, which no counter of one address sees.
 
 Counted are the addresses of a client at which passwords from one source failed, each once a window. Past the
-threshold the source is refused at every address of the client for minutes, except for browsers that are known
-and networks that the client trusts: a backend that logs its users in from one address belongs on that list.
+threshold the source is refused at every address of the client for minutes, except for browsers that are known,
+networks that the client trusts, and requests with a secret key: those come from the client's backend, whose one
+address stands for all its users, and a stranger behind it must not be able to close it. They are counted, and
+told of by the event, all the same.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.clock import Clock
-from chassis.context import CallerContext
+from chassis.context import CallerContext, KeyKind
 from chassis.database import Tx
 from chassis.outbox import Outbox
 from contracts import events
@@ -36,6 +38,8 @@ class SprayLimiter:
 
     async def refusal(self, tx: Tx, caller: CallerContext) -> SourceLocked | None:
         """Return why nobody may log in from the caller's source now, if so."""
+        if caller.key_kind is KeyKind.SECRET:
+            return None
         until = await store.locked_until(tx, _SUBJECT, self._clock.now(), source_of(caller.ip))
         return None if until is None else SourceLocked(retry_after=self._seconds(until))
 
