@@ -12,7 +12,7 @@ from chassis.errors import AppError, Kind
 from chassis.rpc import Channel
 from contracts.admin_roles import permissions_of
 from contracts.gen.internal.identity.v1 import admins_pb2
-from contracts.gen.internal.identity.v1.admins_pb2_grpc import AdminDirectoryStub
+from contracts.gen.internal.identity.v1.admins_pb2_grpc import AdminDirectoryServiceStub
 
 INVALIDATE = "invalidate.admin"
 """Plain subject; the text is the id of the admin that changed."""
@@ -37,7 +37,7 @@ class AdminDirectory:
 
     def __init__(self, channel: Channel, bus: Bus) -> None:
         """Take the way to identity, and the bus that tells of changes."""
-        self._stub = AdminDirectoryStub(channel.for_stubs)
+        self._stub = AdminDirectoryServiceStub(channel.for_stubs)
         self._entries: OrderedDict[UUID, tuple[AdminRights, float]] = OrderedDict()
         self._generation = 0
         bus.on(INVALIDATE, self._drop)

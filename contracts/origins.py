@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chassis.context import Access, CallerContext
 from chassis.errors import InvalidRequest
-from contracts.gen.internal.token.v1 import origin_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
 
 
 def origin_of(caller: CallerContext) -> origin_pb2.Origin:

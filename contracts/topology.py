@@ -28,7 +28,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "auth.v1.AdminService": frozenset({GATEWAY}),
     "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "audit"}),
     "internal.orgs.v1.SettingsService": frozenset({"identity"}),
-    "internal.identity.v1.AdminDirectory": frozenset({GATEWAY}),
+    "internal.identity.v1.AdminDirectoryService": frozenset({GATEWAY}),
     "internal.identity.v1.UserService": frozenset({"token"}),
     "internal.identity.v1.StepUpService": frozenset({"token", "orgs", "audit"}),
     "internal.token.v1.SessionService": frozenset({"identity"}),

@@ -1,4 +1,4 @@
-"""AdminDirectory: what an admin may do now, for the gateway."""
+"""AdminDirectoryService: what an admin may do now, for the gateway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.identity.admins import store
 from services.identity.errors import AdminNotFound
 
 
-class AdminDirectoryRpc(admins_pb2_grpc.AdminDirectoryServicer):
+class AdminDirectoryRpc(admins_pb2_grpc.AdminDirectoryServiceServicer):
     """Reads admins."""
 
     def __init__(self, db: Database) -> None:
@@ -38,5 +38,5 @@ class AdminDirectoryRpc(admins_pb2_grpc.AdminDirectoryServicer):
 
 def admin_directory_rpc(db: Database) -> RpcService:
     """Return the service to be added to the gRPC face."""
-    add = admins_pb2_grpc.add_AdminDirectoryServicer_to_server
-    return RpcService("internal.identity.v1.AdminDirectory", AdminDirectoryRpc(db), add)
+    add = admins_pb2_grpc.add_AdminDirectoryServiceServicer_to_server
+    return RpcService("internal.identity.v1.AdminDirectoryService", AdminDirectoryRpc(db), add)

@@ -1,10 +1,10 @@
 """Sprays: few passwords at many addresses, which no counter of one address sees.
 
-Counted are the addresses of a client at which passwords from one source failed, each once a window. Past the
-threshold the source is refused at every address of the client for minutes. Exempt are browsers that are known,
-networks that the client trusts, and requests with a secret key: those come from the client's backend, whose
-one address stands for all its users, and a stranger behind it must not be able to close it. They are counted,
-and told of by the event, all the same.
+Counted are the addresses of a client at which passwords from one source failed, each once a window. Past
+the threshold the source is refused at every address of the client for minutes. Exempt are browsers that are
+known, networks that the client trusts, and requests with a secret key: those come from the client's backend,
+whose one address stands for all its users, and a stranger behind it must not be able to close it. They are
+counted, and told of by the event, all the same.
 """
 
 from __future__ import annotations

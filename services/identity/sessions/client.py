@@ -11,7 +11,8 @@ from uuid import UUID
 from chassis.context import CallerContext
 from chassis.errors import Unauthenticated
 from chassis.rpc import Channel
-from contracts.gen.internal.token.v1 import exchange_pb2, origin_pb2, sessions_pb2, verification_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.gen.internal.token.v1 import exchange_pb2, sessions_pb2, verification_pb2
 from contracts.gen.internal.token.v1.exchange_pb2_grpc import ExchangeServiceStub
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub

@@ -19,7 +19,7 @@ from chassis.context import Access, CallerContext
 from chassis.database import Database, Tx
 from chassis.errors import AppError
 from chassis.ids import new_id
-from contracts.gen.internal.token.v1 import origin_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
 from contracts.origins import origin_of
 from services.identity.sessions import store
 from services.identity.sessions.client import SessionClient

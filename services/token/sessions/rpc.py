@@ -8,7 +8,8 @@ from chassis.context import CallerContext
 from chassis.errors import InvalidRequest
 from chassis.rpc import RpcContext, RpcService, parse_id
 from chassis.user_agents import device_names
-from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.gen.internal.token.v1 import sessions_pb2
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import (
     SessionServiceServicer,
     add_SessionServiceServicer_to_server,

@@ -17,7 +17,8 @@ from chassis.probes import Probes
 from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceStub
 from contracts.gen.internal.identity.v1 import users_pb2
-from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.gen.internal.token.v1 import sessions_pb2
 from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceStub
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub

@@ -11,7 +11,8 @@ import pytest
 
 from chassis.errors import AppError
 from chassis.ids import new_id
-from contracts.gen.internal.token.v1 import origin_pb2, sessions_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.gen.internal.token.v1 import sessions_pb2
 from services.token.sessions.pruning import Pruning
 from services.token.tests.conftest import MODES, Token, changed, claims_of, header_of, user_of
 from tests.harness import BASE_URL, System, Tenant

@@ -19,7 +19,8 @@ from authservice_validator import HmacKey, JwksKeys, TokenVerifier
 
 from chassis.errors import AppError
 from chassis.ids import new_id
-from contracts.gen.internal.token.v1 import origin_pb2, secrets_pb2, verification_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.gen.internal.token.v1 import secrets_pb2, verification_pb2
 from services.token.tests.conftest import MODES, Token, header_of
 from tests.harness import BASE_URL, Answer, System, Tenant
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internal/identity/v1/admins.proto\x12\x14internal.identity.v1\"#\n\x0fGetAdminRequest\x12\x10\n\x08\x61\x64min_id\x18\x01 \x01(\t\"W\n\x05\x41\x64min\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x13\n\x0btoken_epoch\x18\x03 \x01(\x03\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t2`\n\x0e\x41\x64minDirectory\x12N\n\x08GetAdmin\x12%.internal.identity.v1.GetAdminRequest\x1a\x1b.internal.identity.v1.Adminb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internal/identity/v1/admins.proto\x12\x14internal.identity.v1\"#\n\x0fGetAdminRequest\x12\x10\n\x08\x61\x64min_id\x18\x01 \x01(\t\"W\n\x05\x41\x64min\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x13\n\x0btoken_epoch\x18\x03 \x01(\x03\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t2g\n\x15\x41\x64minDirectoryService\x12N\n\x08GetAdmin\x12%.internal.identity.v1.GetAdminRequest\x1a\x1b.internal.identity.v1.Adminb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETADMINREQUEST']._serialized_end=94
   _globals['_ADMIN']._serialized_start=96
   _globals['_ADMIN']._serialized_end=183
-  _globals['_ADMINDIRECTORY']._serialized_start=185
-  _globals['_ADMINDIRECTORY']._serialized_end=281
+  _globals['_ADMINDIRECTORYSERVICE']._serialized_start=185
+  _globals['_ADMINDIRECTORYSERVICE']._serialized_end=288
 # @@protoc_insertion_point(module_scope)

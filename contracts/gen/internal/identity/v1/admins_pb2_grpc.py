@@ -25,8 +25,8 @@ if _version_not_supported:
     )
 
 
-class AdminDirectoryStub:
-    """AdminDirectory says what an admin may do now; a token says only who it is.
+class AdminDirectoryServiceStub:
+    """AdminDirectoryService says what an admin may do now; a token says only who it is.
     """
 
     def __init__(self, channel):
@@ -36,14 +36,14 @@ class AdminDirectoryStub:
             channel: A grpc.Channel.
         """
         self.GetAdmin = channel.unary_unary(
-                '/internal.identity.v1.AdminDirectory/GetAdmin',
+                '/internal.identity.v1.AdminDirectoryService/GetAdmin',
                 request_serializer=internal_dot_identity_dot_v1_dot_admins__pb2.GetAdminRequest.SerializeToString,
                 response_deserializer=internal_dot_identity_dot_v1_dot_admins__pb2.Admin.FromString,
                 _registered_method=True)
 
 
-class AdminDirectoryServicer:
-    """AdminDirectory says what an admin may do now; a token says only who it is.
+class AdminDirectoryServiceServicer:
+    """AdminDirectoryService says what an admin may do now; a token says only who it is.
     """
 
     def GetAdmin(self, request, context):
@@ -54,7 +54,7 @@ class AdminDirectoryServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_AdminDirectoryServicer_to_server(servicer, server):
+def add_AdminDirectoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GetAdmin': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAdmin,
@@ -63,14 +63,14 @@ def add_AdminDirectoryServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'internal.identity.v1.AdminDirectory', rpc_method_handlers)
+            'internal.identity.v1.AdminDirectoryService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('internal.identity.v1.AdminDirectory', rpc_method_handlers)
+    server.add_registered_method_handlers('internal.identity.v1.AdminDirectoryService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class AdminDirectory:
-    """AdminDirectory says what an admin may do now; a token says only who it is.
+class AdminDirectoryService:
+    """AdminDirectoryService says what an admin may do now; a token says only who it is.
     """
 
     @staticmethod
@@ -87,7 +87,7 @@ class AdminDirectory:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/internal.identity.v1.AdminDirectory/GetAdmin',
+            '/internal.identity.v1.AdminDirectoryService/GetAdmin',
             internal_dot_identity_dot_v1_dot_admins__pb2.GetAdminRequest.SerializeToString,
             internal_dot_identity_dot_v1_dot_admins__pb2.Admin.FromString,
             options,

@@ -26,26 +26,26 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
-class AdminDirectoryStub:
-    """AdminDirectory says what an admin may do now; a token says only who it is."""
+class AdminDirectoryServiceStub:
+    """AdminDirectoryService says what an admin may do now; a token says only who it is."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> AdminDirectoryAsyncStub: ...
+    def __new__(cls, channel: _aio.Channel) -> AdminDirectoryServiceAsyncStub: ...
     GetAdmin: _grpc.UnaryUnaryMultiCallable[_admins_pb2.GetAdminRequest, _admins_pb2.Admin]
     """GetAdmin returns one admin; NOT_FOUND when there is none any more."""
 
 @_typing.type_check_only
-class AdminDirectoryAsyncStub(AdminDirectoryStub):
-    """AdminDirectory says what an admin may do now; a token says only who it is."""
+class AdminDirectoryServiceAsyncStub(AdminDirectoryServiceStub):
+    """AdminDirectoryService says what an admin may do now; a token says only who it is."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAdmin: _aio.UnaryUnaryMultiCallable[_admins_pb2.GetAdminRequest, _admins_pb2.Admin]  # type: ignore[assignment]
     """GetAdmin returns one admin; NOT_FOUND when there is none any more."""
 
-class AdminDirectoryServicer(metaclass=_abc_1.ABCMeta):
-    """AdminDirectory says what an admin may do now; a token says only who it is."""
+class AdminDirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
+    """AdminDirectoryService says what an admin may do now; a token says only who it is."""
 
     @_abc_1.abstractmethod
     def GetAdmin(
@@ -55,4 +55,4 @@ class AdminDirectoryServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admins_pb2.Admin, _abc.Awaitable[_admins_pb2.Admin]]:
         """GetAdmin returns one admin; NOT_FOUND when there is none any more."""
 
-def add_AdminDirectoryServicer_to_server(servicer: AdminDirectoryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_AdminDirectoryServiceServicer_to_server(servicer: AdminDirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

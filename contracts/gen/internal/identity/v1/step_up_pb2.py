@@ -22,20 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from contracts.gen.internal.token.v1 import origin_pb2 as internal_dot_token_dot_v1_dot_origin__pb2
+from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"internal/identity/v1/step_up.proto\x12\x14internal.identity.v1\x1a\x1einternal/token/v1/origin.proto\"\xab\x01\n\x12\x43heckStepUpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x15\n\rstep_up_token\x18\x04 \x01(\t\x12\x11\n\tauth_time\x18\x05 \x01(\x03\x12\x0b\n\x03\x61mr\x18\x06 \x03(\t\x12)\n\x06origin\x18\x07 \x01(\x0b\x32\x19.internal.token.v1.Origin\"\x15\n\x13\x43heckStepUpResponse2m\n\rStepUpService\x12\\\n\x05\x43heck\x12(.internal.identity.v1.CheckStepUpRequest\x1a).internal.identity.v1.CheckStepUpResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"internal/identity/v1/step_up.proto\x12\x14internal.identity.v1\x1a\x1finternal/origin/v1/origin.proto\"\xac\x01\n\x12\x43heckStepUpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x15\n\rstep_up_token\x18\x04 \x01(\t\x12\x11\n\tauth_time\x18\x05 \x01(\x03\x12\x0b\n\x03\x61mr\x18\x06 \x03(\t\x12*\n\x06origin\x18\x07 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x15\n\x13\x43heckStepUpResponse2m\n\rStepUpService\x12\\\n\x05\x43heck\x12(.internal.identity.v1.CheckStepUpRequest\x1a).internal.identity.v1.CheckStepUpResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internal.identity.v1.step_up_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHECKSTEPUPREQUEST']._serialized_start=93
-  _globals['_CHECKSTEPUPREQUEST']._serialized_end=264
-  _globals['_CHECKSTEPUPRESPONSE']._serialized_start=266
-  _globals['_CHECKSTEPUPRESPONSE']._serialized_end=287
-  _globals['_STEPUPSERVICE']._serialized_start=289
-  _globals['_STEPUPSERVICE']._serialized_end=398
+  _globals['_CHECKSTEPUPREQUEST']._serialized_start=94
+  _globals['_CHECKSTEPUPREQUEST']._serialized_end=266
+  _globals['_CHECKSTEPUPRESPONSE']._serialized_start=268
+  _globals['_CHECKSTEPUPRESPONSE']._serialized_end=289
+  _globals['_STEPUPSERVICE']._serialized_start=291
+  _globals['_STEPUPSERVICE']._serialized_end=400
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from contracts.gen.internal.token.v1 import origin_pb2 as _origin_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2 as _origin_pb2
 import builtins as _builtins
 import sys
 import typing as _typing

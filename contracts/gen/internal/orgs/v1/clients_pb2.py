@@ -22,32 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from contracts.gen.internal.token.v1 import origin_pb2 as internal_dot_token_dot_v1_dot_origin__pb2
+from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einternal/orgs/v1/clients.proto\x12\x10internal.orgs.v1\x1a\x1einternal/token/v1/origin.proto\"\x83\x01\n\x11PutSettingRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nvalue_json\x18\x03 \x01(\t\x12\x0e\n\x06merges\x18\x04 \x01(\x08\x12)\n\x06origin\x18\x05 \x01(\x0b\x32\x19.internal.token.v1.Origin\"*\n\x14ResolveApiKeyRequest\x12\x12\n\nkey_sha256\x18\x01 \x01(\x0c\"s\n\x15ResolveApiKeyResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.internal.orgs.v1.Client\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nexpires_at\x18\x04 \x01(\x03\"%\n\x10GetClientRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"%\n\x13\x41llowsOriginRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\"\'\n\x14\x41llowsOriginResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\"\x92\x01\n\x06\x43lient\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x12\n\ntoken_mode\x18\x05 \x01(\t\x12\x17\n\x0f\x61llowed_origins\x18\x06 \x03(\t\x12\x15\n\rsettings_json\x18\x07 \x01(\t\x12\x0c\n\x04\x63\x65ll\x18\x08 \x01(\t2\x9b\x02\n\rClientService\x12`\n\rResolveApiKey\x12&.internal.orgs.v1.ResolveApiKeyRequest\x1a\'.internal.orgs.v1.ResolveApiKeyResponse\x12I\n\tGetClient\x12\".internal.orgs.v1.GetClientRequest\x1a\x18.internal.orgs.v1.Client\x12]\n\x0c\x41llowsOrigin\x12%.internal.orgs.v1.AllowsOriginRequest\x1a&.internal.orgs.v1.AllowsOriginResponse2^\n\x0fSettingsService\x12K\n\nPutSetting\x12#.internal.orgs.v1.PutSettingRequest\x1a\x18.internal.orgs.v1.Clientb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einternal/orgs/v1/clients.proto\x12\x10internal.orgs.v1\x1a\x1finternal/origin/v1/origin.proto\"\x84\x01\n\x11PutSettingRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nvalue_json\x18\x03 \x01(\t\x12\x0e\n\x06merges\x18\x04 \x01(\x08\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"*\n\x14ResolveApiKeyRequest\x12\x12\n\nkey_sha256\x18\x01 \x01(\x0c\"s\n\x15ResolveApiKeyResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.internal.orgs.v1.Client\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nexpires_at\x18\x04 \x01(\x03\"%\n\x10GetClientRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"%\n\x13\x41llowsOriginRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\"\'\n\x14\x41llowsOriginResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\"\x92\x01\n\x06\x43lient\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x12\n\ntoken_mode\x18\x05 \x01(\t\x12\x17\n\x0f\x61llowed_origins\x18\x06 \x03(\t\x12\x15\n\rsettings_json\x18\x07 \x01(\t\x12\x0c\n\x04\x63\x65ll\x18\x08 \x01(\t2\x9b\x02\n\rClientService\x12`\n\rResolveApiKey\x12&.internal.orgs.v1.ResolveApiKeyRequest\x1a\'.internal.orgs.v1.ResolveApiKeyResponse\x12I\n\tGetClient\x12\".internal.orgs.v1.GetClientRequest\x1a\x18.internal.orgs.v1.Client\x12]\n\x0c\x41llowsOrigin\x12%.internal.orgs.v1.AllowsOriginRequest\x1a&.internal.orgs.v1.AllowsOriginResponse2^\n\x0fSettingsService\x12K\n\nPutSetting\x12#.internal.orgs.v1.PutSettingRequest\x1a\x18.internal.orgs.v1.Clientb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internal.orgs.v1.clients_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUTSETTINGREQUEST']._serialized_start=85
-  _globals['_PUTSETTINGREQUEST']._serialized_end=216
-  _globals['_RESOLVEAPIKEYREQUEST']._serialized_start=218
-  _globals['_RESOLVEAPIKEYREQUEST']._serialized_end=260
-  _globals['_RESOLVEAPIKEYRESPONSE']._serialized_start=262
-  _globals['_RESOLVEAPIKEYRESPONSE']._serialized_end=377
-  _globals['_GETCLIENTREQUEST']._serialized_start=379
-  _globals['_GETCLIENTREQUEST']._serialized_end=416
-  _globals['_ALLOWSORIGINREQUEST']._serialized_start=418
-  _globals['_ALLOWSORIGINREQUEST']._serialized_end=455
-  _globals['_ALLOWSORIGINRESPONSE']._serialized_start=457
-  _globals['_ALLOWSORIGINRESPONSE']._serialized_end=496
-  _globals['_CLIENT']._serialized_start=499
-  _globals['_CLIENT']._serialized_end=645
-  _globals['_CLIENTSERVICE']._serialized_start=648
-  _globals['_CLIENTSERVICE']._serialized_end=931
-  _globals['_SETTINGSSERVICE']._serialized_start=933
-  _globals['_SETTINGSSERVICE']._serialized_end=1027
+  _globals['_PUTSETTINGREQUEST']._serialized_start=86
+  _globals['_PUTSETTINGREQUEST']._serialized_end=218
+  _globals['_RESOLVEAPIKEYREQUEST']._serialized_start=220
+  _globals['_RESOLVEAPIKEYREQUEST']._serialized_end=262
+  _globals['_RESOLVEAPIKEYRESPONSE']._serialized_start=264
+  _globals['_RESOLVEAPIKEYRESPONSE']._serialized_end=379
+  _globals['_GETCLIENTREQUEST']._serialized_start=381
+  _globals['_GETCLIENTREQUEST']._serialized_end=418
+  _globals['_ALLOWSORIGINREQUEST']._serialized_start=420
+  _globals['_ALLOWSORIGINREQUEST']._serialized_end=457
+  _globals['_ALLOWSORIGINRESPONSE']._serialized_start=459
+  _globals['_ALLOWSORIGINRESPONSE']._serialized_end=498
+  _globals['_CLIENT']._serialized_start=501
+  _globals['_CLIENT']._serialized_end=647
+  _globals['_CLIENTSERVICE']._serialized_start=650
+  _globals['_CLIENTSERVICE']._serialized_end=933
+  _globals['_SETTINGSSERVICE']._serialized_start=935
+  _globals['_SETTINGSSERVICE']._serialized_end=1029
 # @@protoc_insertion_point(module_scope)

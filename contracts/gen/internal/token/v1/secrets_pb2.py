@@ -22,24 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from contracts.gen.internal.token.v1 import origin_pb2 as internal_dot_token_dot_v1_dot_origin__pb2
+from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternal/token/v1/secrets.proto\x12\x11internal.token.v1\x1a\x1einternal/token/v1/origin.proto\"S\n\x13RotateSecretRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12)\n\x06origin\x18\x02 \x01(\x0b\x32\x19.internal.token.v1.Origin\"*\n\x14RotateSecretResponse\x12\x12\n\njwt_secret\x18\x01 \x01(\t\"W\n\x17RotateSigningKeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12)\n\x06origin\x18\x02 \x01(\x0b\x32\x19.internal.token.v1.Origin\"V\n\x18RotateSigningKeyResponse\x12\x12\n\nactive_kid\x18\x01 \x01(\t\x12\x10\n\x08next_kid\x18\x02 \x01(\t\x12\x14\n\x0cretiring_kid\x18\x03 \x01(\t2\xdd\x01\n\rSecretService\x12_\n\x0cRotateSecret\x12&.internal.token.v1.RotateSecretRequest\x1a\'.internal.token.v1.RotateSecretResponse\x12k\n\x10RotateSigningKey\x12*.internal.token.v1.RotateSigningKeyRequest\x1a+.internal.token.v1.RotateSigningKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternal/token/v1/secrets.proto\x12\x11internal.token.v1\x1a\x1finternal/origin/v1/origin.proto\"T\n\x13RotateSecretRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12*\n\x06origin\x18\x02 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"*\n\x14RotateSecretResponse\x12\x12\n\njwt_secret\x18\x01 \x01(\t\"X\n\x17RotateSigningKeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12*\n\x06origin\x18\x02 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"V\n\x18RotateSigningKeyResponse\x12\x12\n\nactive_kid\x18\x01 \x01(\t\x12\x10\n\x08next_kid\x18\x02 \x01(\t\x12\x14\n\x0cretiring_kid\x18\x03 \x01(\t2\xdd\x01\n\rSecretService\x12_\n\x0cRotateSecret\x12&.internal.token.v1.RotateSecretRequest\x1a\'.internal.token.v1.RotateSecretResponse\x12k\n\x10RotateSigningKey\x12*.internal.token.v1.RotateSigningKeyRequest\x1a+.internal.token.v1.RotateSigningKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internal.token.v1.secrets_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROTATESECRETREQUEST']._serialized_start=86
-  _globals['_ROTATESECRETREQUEST']._serialized_end=169
-  _globals['_ROTATESECRETRESPONSE']._serialized_start=171
-  _globals['_ROTATESECRETRESPONSE']._serialized_end=213
-  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_start=215
-  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_end=302
-  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_start=304
-  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_end=390
-  _globals['_SECRETSERVICE']._serialized_start=393
-  _globals['_SECRETSERVICE']._serialized_end=614
+  _globals['_ROTATESECRETREQUEST']._serialized_start=87
+  _globals['_ROTATESECRETREQUEST']._serialized_end=171
+  _globals['_ROTATESECRETRESPONSE']._serialized_start=173
+  _globals['_ROTATESECRETRESPONSE']._serialized_end=215
+  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_start=217
+  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_end=305
+  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_start=307
+  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_end=393
+  _globals['_SECRETSERVICE']._serialized_start=396
+  _globals['_SECRETSERVICE']._serialized_end=617
 # @@protoc_insertion_point(module_scope)

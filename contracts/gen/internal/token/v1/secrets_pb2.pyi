@@ -5,7 +5,7 @@ Internal: rotation of what signs a client's tokens, for the admin face in orgs."
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from contracts.gen.internal.token.v1 import origin_pb2 as _origin_pb2
+from contracts.gen.internal.origin.v1 import origin_pb2 as _origin_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
