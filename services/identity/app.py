@@ -347,7 +347,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             device_routes(devices, geo),
             verification_routes(verification),
             reset_routes(resets),
-            mail_page_routes(clients, tokens, verification, resets),
+            mail_page_routes(clients, tokens, verification, resets, email_changes),
             magic_link_routes(magic_links, cookie),
             mail_routes(db, is_local=settings.mail_way == "local"),
             security_policy_routes(SecurityPolicyService(clients, orgs)),

@@ -136,6 +136,28 @@ class EmailChangeService:
         await self._fulfil(duty, caller)
         return changed
 
+    async def find_change(self, caller: CallerContext, raw_token: str) -> User:
+        """Return whose address a token would change; uses nothing up.
+
+        Raises:
+            InvalidLink: it changes nobody's, or not any more.
+        """
+        return (await self._tokens.find(caller, raw_token, TokenKind.EMAIL_CHANGE)).user
+
+    async def find_way_back(self, caller: CallerContext, raw_token: str) -> User:
+        """Return whose change a token would take back; uses nothing up.
+
+        Raises:
+            InvalidLink: it takes nothing back, or nothing any more.
+        """
+        user = None
+        if len(raw_token) <= _MAX_TOKEN_LENGTH:
+            async with self._db.platform() as tx:
+                user = await store.find_user(tx, token_hash(raw_token), self._clock.now())
+        if user is None or caller.client_id not in (None, user.client_id):
+            raise InvalidLink
+        return user
+
     async def revert(self, caller: CallerContext, raw_token: str) -> bool:
         """Take a change back, before it is confirmed or within 72 hours after; true when it had been.
 
@@ -145,19 +167,11 @@ class EmailChangeService:
             InvalidLink: the token takes nothing back, or nothing any more.
             EmailTaken: somebody else has the old address by now.
         """
-        way_back, now = token_hash(raw_token), self._clock.now()
-        async with self._db.platform() as tx:
-            client_id = await store.find_client(tx, way_back, now)
-        if (
-            len(raw_token) > _MAX_TOKEN_LENGTH
-            or client_id is None
-            or caller.client_id not in (None, client_id)
-        ):
-            raise InvalidLink
-        caller = replace(caller, client_id=client_id)
+        user = await self.find_way_back(caller, raw_token)
+        caller = replace(caller, client_id=user.client_id)
         try:
-            async with self._db.tenant(client_id) as tx:
-                was_changed, duties = await self._take_back(tx, caller, way_back)
+            async with self._db.tenant(user.client_id) as tx:
+                was_changed, duties = await self._take_back(tx, caller, token_hash(raw_token))
         except asyncpg.UniqueViolationError:
             raise EmailTaken from None
         for duty in duties:

@@ -81,17 +81,18 @@ async def change(
     return users.read(row) if row else None
 
 
-async def find_client(tx: Tx, way_back_hash: bytes, now: datetime) -> UUID | None:
-    """Return the client, of all there are, of a change that can be taken back."""
-    client_id: UUID | None = await tx.fetchval(
-        """
-        SELECT client_id FROM email_changes
-        WHERE way_back_hash = $1 AND over_at IS NULL AND way_back_until > $2
-        """,
+async def find_user(tx: Tx, way_back_hash: bytes, now: datetime) -> User | None:
+    """Return the user, of any client, whose change can be taken back."""
+    row = await tx.fetchrow(
+        f"""
+        SELECT {users.COLUMNS}
+        FROM email_changes AS c JOIN users AS u ON u.id = c.user_id
+        WHERE c.way_back_hash = $1 AND c.over_at IS NULL AND c.way_back_until > $2
+        """,  # noqa: S608 - a constant of the slice that owns the table
         way_back_hash,
         now,
     )
-    return client_id
+    return users.read(row) if row else None
 
 
 async def end(tx: Tx, way_back_hash: bytes, now: datetime) -> TakenBack | None:

@@ -38,6 +38,8 @@ class PageKind(StrEnum):
     MAGIC_LINK = "magic_link"
     VERIFY_EMAIL = "verify_email"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - a kind's name
+    CHANGE_EMAIL = "change_email"
+    KEEP_EMAIL = "keep_email"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The pages behind the links that verify an address and reset a password."""
+"""The pages behind the links that verify or change an address, and that reset a password."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chassis.context import Access
 from chassis.errors import InvalidRequest
 from chassis.http import KIB, Caller, Router
 from contracts.clients import ClientDirectory
+from services.identity.email_change.service import EmailChangeService
 from services.identity.email_tokens.models import TokenKind
 from services.identity.email_tokens.service import EmailTokens
 from services.identity.errors import WeakPassword
@@ -19,6 +20,8 @@ from services.identity.verification.service import VerificationService
 
 _VERIFY = "/api/auth/verify-email"
 _RESET = "/api/auth/reset-password"
+_CHANGE = "/api/auth/change-email/confirm"
+_KEEP = "/api/auth/change-email/revert"
 _MAX_TYPED_PASSWORD = 1024
 
 TokenParameter = Annotated[str, Query(min_length=1, max_length=128, description="The token of the link.")]
@@ -45,11 +48,14 @@ def routes(
     tokens: EmailTokens,
     verification: VerificationService,
     resets: PasswordResetService,
+    changes: EmailChangeService,
 ) -> Router:
     """The slice's routes. Looking at a page changes nothing, so that no scanner of mails uses a link up."""
     router = Router(tag="Email")
     _declare_verification(router, clients, tokens, verification)
     _declare_reset(router, clients, tokens, resets)
+    _declare_change(router, clients, changes)
+    _declare_way_back(router, clients, changes)
     return router
 
 
@@ -112,3 +118,52 @@ def _declare_reset(
             form = Form(f"{_RESET}/confirm", {"token": token}, faults=faults)
             return page(PageKind.RESET_PASSWORD, client, found.user.locale, form, status=422)
         return page(PageKind.RESET_PASSWORD, client, found.user.locale, None)
+
+
+def _declare_change(router: Router, clients: ClientDirectory, changes: EmailChangeService) -> None:
+    @router.get(_CHANGE, access=Access.PUBLIC, limit="public", response_model=None, responses=_PAGE)
+    async def show_email_change(caller: Caller, token: TokenParameter) -> Response:
+        """Show the page with the button that confirms a new address: where the mailed link leads."""
+        user = await changes.find_change(caller, token)
+        form = Form(f"{_CHANGE}/form", {"token": token})
+        return page(PageKind.CHANGE_EMAIL, await clients.get(user.client_id), user.locale, form)
+
+    @router.post(
+        f"{_CHANGE}/form",
+        access=Access.PUBLIC,
+        limit="public",
+        body_limit=4 * KIB,
+        response_model=None,
+        responses={**_RESULT, 409: {"description": "`email_taken`: another account has the address by now"}},
+    )
+    async def confirm_email_change(request: Request, caller: Caller) -> Response:
+        """Change an address by the form of the page (with `token`)."""
+        user = await changes.confirm(caller, (await read_form(request)).get("token", ""))
+        return page(PageKind.CHANGE_EMAIL, await clients.get(user.client_id), user.locale, None)
+
+
+def _declare_way_back(router: Router, clients: ClientDirectory, changes: EmailChangeService) -> None:
+    @router.get(_KEEP, access=Access.PUBLIC, limit="public", response_model=None, responses=_PAGE)
+    async def show_email_revert(caller: Caller, token: TokenParameter) -> Response:
+        """Show the page with the button that takes a change back: where the old address's link leads."""
+        user = await changes.find_way_back(caller, token)
+        form = Form(f"{_KEEP}/form", {"token": token})
+        return page(PageKind.KEEP_EMAIL, await clients.get(user.client_id), user.locale, form)
+
+    @router.post(
+        f"{_KEEP}/form",
+        access=Access.PUBLIC,
+        limit="public",
+        body_limit=4 * KIB,
+        response_model=None,
+        responses={
+            **_RESULT,
+            409: {"description": "`email_taken`: another account has the old address by now"},
+        },
+    )
+    async def confirm_email_revert(request: Request, caller: Caller) -> Response:
+        """Take a change of address back by the form of the page (with `token`)."""
+        token = (await read_form(request)).get("token", "")
+        user = await changes.find_way_back(caller, token)
+        await changes.revert(caller, token)
+        return page(PageKind.KEEP_EMAIL, await clients.get(user.client_id), user.locale, None)

@@ -192,3 +192,44 @@ async def test_way_back_ends_after_three_days_and_the_old_address_is_free(
         late = await follow(system, tenant, "revert", back)
         assert (late.status, late.code) == (400, "invalid_link")
         assert (await sign_up(system, tenant, person.email)).status == 201
+
+
+async def test_pages_of_both_links_change_nothing_until_their_forms_are_sent(
+    system: System, tenant: Tenant
+) -> None:
+    person, new = await new_person(system, tenant), address()
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    await ask(person, new)
+    confirm, back = await links(system, person.email, new)
+    for path, token, email in (("confirm", confirm, new), ("revert", back, person.email)):
+        page = f"/api/auth/change-email/{path}"
+        shown = await system.call("identity", "GET", f"{page}?token={token}", caller=PUBLIC)
+        assert (shown.status, shown.headers["referrer-policy"]) == (200, "no-referrer")
+        assert f'action="{page}/form"' in shown.body.decode()
+        assert "script" not in shown.body.decode()
+        before = new if path == "revert" else person.email
+        assert (await log_in(system, tenant, before)).status == 200, "looking changes nothing"
+        foreign = await system.call(
+            "identity",
+            "POST",
+            f"{page}/form",
+            caller=PUBLIC,
+            content=f"token={token}".encode(),
+            headers={**form, "sec-fetch-site": "cross-site"},
+        )
+        assert foreign.status == 403
+
+        done = await system.call(
+            "identity",
+            "POST",
+            f"{page}/form",
+            caller=PUBLIC,
+            content=f"token={token}".encode(),
+            headers=form,
+        )
+
+        assert done.status == 200, done.body
+        assert "<form" not in done.body.decode()
+        assert (await log_in(system, tenant, email)).status == 200
+        again = await system.call("identity", "GET", f"{page}?token={token}", caller=PUBLIC)
+        assert (again.status, again.code) == (400, "invalid_link")
