@@ -17,7 +17,6 @@ from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.admin_tokens import AdminTokens
 from contracts.clients import ClientDirectory
-from contracts.relying_party import RelyingPartyDefaults
 from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.account.routes import routes as account_routes
@@ -42,7 +41,6 @@ from services.identity.email_tokens.service import EmailTokens
 from services.identity.imports.routes import routes as import_routes
 from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
-from services.identity.lockouts.models import LockoutRules
 from services.identity.lockouts.service import LockoutService
 from services.identity.lockouts.spray import SprayLimiter
 from services.identity.logins.models import FactorSource
@@ -70,7 +68,7 @@ from services.identity.passwords.breaches import LeakedPasswords
 from services.identity.passwords.hasher import PasswordHasher
 from services.identity.passwords.inventory import SchemeInventory
 from services.identity.passwords.new_passwords import NewPasswords
-from services.identity.passwords.policy import PasswordPolicy, PolicyRules
+from services.identity.passwords.policy import PasswordPolicy
 from services.identity.passwords.routes import routes as password_routes
 from services.identity.passwords.schemes import HashPolicy
 from services.identity.passwords.service import PasswordService
@@ -81,6 +79,7 @@ from services.identity.recovery_codes.routes import routes as recovery_code_rout
 from services.identity.recovery_codes.service import RecoveryCodeService
 from services.identity.risk.provider import RiskProvider
 from services.identity.risk.service import RiskService
+from services.identity.rules import factor_lockout_rules, lockout_rules, policy_rules, relying_party
 from services.identity.second_factors.fresh_proof import FreshProof
 from services.identity.second_factors.login import SecondFactorLogin
 from services.identity.second_factors.service import SecondFactors
@@ -142,7 +141,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     sessions = SessionClient(service.channel("token", settings.token_grpc))
     duties = SessionDuties(db, sessions, clock)
     emails = EmailHasher(service.sealer.derive("email-hash"))
-    lockouts = LockoutService(db, outbox, clock, _lockout_rules(settings), emails)
+    lockouts = LockoutService(db, outbox, clock, lockout_rules(settings), emails)
     mailer = Mailer(outbox, clock, service.sealer, emails, is_on=settings.mail_way != "none")
     delivery = Delivery(
         db,
@@ -201,7 +200,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     captcha = _captcha(settings)
     leaked = LeakedPasswords(settings.password_breach_url, settings.password_breach_timeout.total_seconds())
     new_passwords = NewPasswords(
-        PasswordPolicy(_policy_rules(settings)),
+        PasswordPolicy(policy_rules(settings)),
         clients,
         leaked,
         block_leaked=settings.password_block_breached,
@@ -219,7 +218,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         gate=gate,
         clients=clients,
         devices=devices,
-        sprays=SprayLimiter(outbox, clock, _lockout_rules(settings), settings.lockout_spray_threshold),
+        sprays=SprayLimiter(outbox, clock, lockout_rules(settings), settings.lockout_spray_threshold),
         duties=duties,
         verification=verification,
     )
@@ -256,11 +255,11 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         base_url=settings.base_url,
     )
     profiles = ProfileService(db, outbox, clock, duties)
-    factor_lockouts = FactorLockouts(outbox, clock, _factor_lockout_rules(settings), emails)
+    factor_lockouts = FactorLockouts(outbox, clock, factor_lockout_rules(settings), emails)
     factors = SecondFactors(
         db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts, mailer=mailer
     )
-    admin_totp = AdminTotp(db, clock, service.sealer, _factor_lockout_rules(settings))
+    admin_totp = AdminTotp(db, clock, service.sealer, factor_lockout_rules(settings))
     guard = StepUpService(
         db,
         outbox,
@@ -284,7 +283,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         gate=gate,
         duties=duties,
     )
-    parties = RelyingParties(clients, _relying_party(settings))
+    parties = RelyingParties(clients, relying_party(settings))
     passkey_logins = _passkey_logins(service, parties, gate, emails)
     second_leg = SecondFactorLogin(db, factors, gate)
     recovery_codes = RecoveryCodeService(db, outbox, recovery_factor, proofs)
@@ -475,30 +474,10 @@ def _admins(
         service.bus,
         service.clock,
         hasher=hasher,
-        policy=PasswordPolicy(_policy_rules(settings)),
+        policy=PasswordPolicy(policy_rules(settings)),
         cursors=Cursors(service.sealer),
     )
     return admin_routes(login, admins, AdminStepUp(service.db, service.outbox, guard, totp))
-
-
-def _lockout_rules(settings: IdentitySettings) -> LockoutRules:
-    return LockoutRules(
-        threshold=settings.lockout_threshold,
-        account_threshold=settings.lockout_account_threshold,
-        window=settings.lockout_window,
-        shortest=settings.lockout_shortest,
-        longest=settings.lockout_longest,
-    )
-
-
-def _factor_lockout_rules(settings: IdentitySettings) -> LockoutRules:
-    return LockoutRules(
-        threshold=settings.mfa_lockout_threshold,
-        account_threshold=settings.mfa_lockout_threshold,
-        window=settings.mfa_lockout_window,
-        shortest=settings.mfa_lockout_shortest,
-        longest=settings.mfa_lockout_longest,
-    )
 
 
 def _passkey_logins(
@@ -513,23 +492,6 @@ def _passkey_logins(
         gate=gate,
         emails=emails,
         decoys=Decoys(service.sealer.derive("passkey-decoys")),
-    )
-
-
-def _relying_party(settings: IdentitySettings) -> RelyingPartyDefaults:
-    return RelyingPartyDefaults(
-        settings.webauthn_rp_id, tuple(settings.webauthn_rp_origin), settings.webauthn_display_name
-    )
-
-
-def _policy_rules(settings: IdentitySettings) -> PolicyRules:
-    return PolicyRules(
-        min_length=settings.password_min_length,
-        max_bytes=settings.password_max_length,
-        min_unique=settings.password_min_unique,
-        block_common=settings.password_block_common,
-        block_user_info=settings.password_block_user_info,
-        block_low_entropy=settings.password_block_low_entropy,
     )
 
 
