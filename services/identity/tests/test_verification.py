@@ -36,6 +36,17 @@ async def test_sign_up_when_done_then_mails_a_link_that_verifies_once(system: Sy
     assert (await call_as(person, "resend-verification")).code == "email_already_verified"
 
 
+async def test_link_when_used_and_the_clock_jumps_back_then_stays_used(
+    system: System, person: Person
+) -> None:
+    """F-11."""
+    (mail,) = await system.mails(person.email, "verify_email")
+    assert (await verify(system, mail.token)).status == 200
+
+    with system.clock.advanced(-timedelta(hours=1)):
+        assert (await verify(system, mail.token)).code == "invalid_link"
+
+
 async def test_resend_when_asked_then_voids_the_older_link_and_is_throttled(
     system: System, person: Person
 ) -> None:

@@ -388,3 +388,21 @@ async def test_successor_when_table_is_known_then_not_among_what_is_stored(
     for secret in (opened.refresh_token, successor):
         assert secret not in stored
         assert secret.encode().hex() not in stored
+
+
+async def test_refresh_when_the_clock_jumps_back_then_what_is_over_stays_over(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    """F-11: an hour back, used tokens stay used and ended sessions ended."""
+    used, ended, living = [await token.open(tenant) for _ in range(3)]
+    first = (await token.refresh(tenant, used.refresh_token)).json["refresh_token"]
+    second = (await token.refresh(tenant, first)).json["refresh_token"]
+    body = {"refresh_token": ended.refresh_token}
+    assert (await token.post(tenant, "/api/auth/logout", json=body)).status == 204
+
+    with system.clock.advanced(-timedelta(hours=1)):
+        assert (await token.refresh(tenant, ended.refresh_token)).code == "invalid_refresh_token"
+        assert not (await token.validate(tenant, ended.access_token)).valid
+        assert (await token.refresh(tenant, living.refresh_token)).status == 200
+        assert (await token.refresh(tenant, used.refresh_token)).code == "invalid_refresh_token"
+        assert (await token.refresh(tenant, second)).code == "invalid_refresh_token", "reuse was noticed"
