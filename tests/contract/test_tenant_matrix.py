@@ -57,9 +57,29 @@ class World:
         )
 
 
+@dataclass
+class Worlds:
+    """The world of the last test, to be used again as long as nothing can have changed it."""
+
+    last: World | None = None
+
+
+@pytest.fixture(scope="module")
+def worlds() -> Worlds:
+    """None yet."""
+    return Worlds()
+
+
 @pytest.fixture
-async def world(stack: Stack) -> World:
-    """Fresh tenants: an operation may end sessions or replace keys."""
+async def world(stack: Stack, worlds: Worlds, operation: Operation) -> World:
+    """Two tenants; fresh ones after an operation that may have ended sessions or replaced keys."""
+    current = worlds.last or await made_world(stack)
+    worlds.last = current if operation.method == "GET" else None
+    return current
+
+
+async def made_world(stack: Stack) -> World:
+    """Make two tenants, and in the first one something of everything."""
     a = await stack.sign_up(await stack.tenant())
     b = await stack.sign_up(await stack.tenant())
     keys = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/api-keys", stack.admin)

@@ -229,6 +229,9 @@ async def test_logins_beyond_the_queue_are_503_at_once_and_cost_no_attempt(
     assert {answer.code for answer in shed} == {"overloaded"}
     assert all(answer.headers["retry-after"] for answer in shed)
     rows = await system.sql(
-        "identity", "SELECT attempts FROM login_attempts WHERE client_id = $1", person.tenant.id
+        "identity",
+        # By address: sprays over many are counted under a name that is no hash.
+        "SELECT attempts FROM login_attempts WHERE client_id = $1 AND octet_length(email_hash) = 32",
+        person.tenant.id,
     )
     assert [row["attempts"] for row in rows] == [len(evaluated)] * 2
