@@ -153,6 +153,10 @@ async def test_postgres_when_away_then_tokens_are_still_judged_and_all_else_is_5
     for gateway in (0, 1):
         assert (await stack.call("GET", "/api/auth/me", user, gateway=gateway)).status_code == 200
         await assert_judged(stack, user, ended, gateway)
+    # Each of the two token processes publishes what it has known: both are asked before.
+    parameters = {"client_id": user.tenant.id}
+    for number in range(20):
+        await stack.call("GET", "/.well-known/jwks.json", gateway=number % 2, params=parameters)
     running = pids(stack)
     postgres = stack.system.servers.postgres
     assert postgres is not None
