@@ -251,12 +251,16 @@ def _declare_accounts(router: Router, accounts: ServiceAccountService) -> None:
         idempotent=True,
         status_code=201,
         responses={
+            **REFUSALS,
             404: {"description": "`client_not_found`"},
             409: {"description": "`too_many_service_accounts`: delete one first."},
         },
     )
     async def create_service_account(
-        client_id: UUID, request: CreateServiceAccountRequest, caller: Caller
+        client_id: UUID,
+        request: CreateServiceAccountRequest,
+        caller: Caller,
+        step_up_token: StepUpToken,
     ) -> ServiceAccountCreatedView:
         """Create a service account. Its first secret is shown only here.
 
@@ -270,7 +274,7 @@ def _declare_accounts(router: Router, accounts: ServiceAccountService) -> None:
             status=ServiceAccountStatus.ACTIVE,
             jwks_json=_jwks_json(request.jwks),
         )
-        account, new = await accounts.create(caller, client_id, fields)
+        account, new = await accounts.create(caller, client_id, fields, step_up_token=step_up_token)
         return ServiceAccountCreatedView(
             service_account=ServiceAccountView.of(account),
             key=ServiceAccountKeyView.of(new.key, accounts.now()),
@@ -290,17 +294,23 @@ def _declare_accounts(router: Router, accounts: ServiceAccountService) -> None:
         limit="admin",
         permission="machines:write",
         body_limit=64 * KIB,
-        responses=_NOT_FOUND,
+        responses={**_NOT_FOUND, **REFUSALS},
     )
     async def update_service_account(
-        client_id: UUID, account_id: UUID, request: UpdateServiceAccountRequest, caller: Caller
+        client_id: UUID,
+        account_id: UUID,
+        request: UpdateServiceAccountRequest,
+        caller: Caller,
+        step_up_token: StepUpToken,
     ) -> ServiceAccountView:
         """Change a service account; members that are not sent stay.
 
         A disabled account gets no tokens, and those it has are dead from the moment of this answer. Scopes
         that are taken away stay in tokens that are out, which live for minutes.
         """
-        changed = await accounts.change(caller, client_id, account_id, request.changes())
+        changed = await accounts.change(
+            caller, client_id, account_id, request.changes(), step_up_token=step_up_token
+        )
         return ServiceAccountView.of(changed)
 
     @router.delete(

@@ -41,6 +41,7 @@ from services.token.service_accounts.models import (
 MAX_ACCOUNTS = 1000
 MAX_LIVE_KEYS = 10
 _FIRST_KEY_NAME = "default"
+_GIVES_POWER = frozenset({"jwks_json", "scopes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +116,22 @@ class ServiceAccountService:
             return _found(await store.find(tx, account_id))
 
     async def create(
-        self, caller: CallerContext, client_id: UUID, fields: AccountFields
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        fields: AccountFields,
+        *,
+        step_up_token: str | None = None,
     ) -> tuple[ServiceAccount, NewKey]:
         """Create an account with its first secret.
 
         Raises:
             ClientNotFound: there is no such client.
             TooManyServiceAccounts: it has `MAX_ACCOUNTS`.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         await self._clients.get(client_id)
+        await self._check(caller, client_id, client_id, step_up_token)
         now = self._clock.now()
         account = ServiceAccount(
             id=new_id(),
@@ -147,13 +155,22 @@ class ServiceAccountService:
         return account, new
 
     async def change(
-        self, caller: CallerContext, client_id: UUID, account_id: UUID, changes: dict[str, Any]
+        self,
+        caller: CallerContext,
+        client_id: UUID,
+        account_id: UUID,
+        changes: dict[str, Any],
+        *,
+        step_up_token: str | None = None,
     ) -> ServiceAccount:
         """Change the named members (checked values of `AccountFields`); disabled, its tokens are dead.
 
         Raises:
             ServiceAccountNotFound: the client has none with this id.
+            StepUpRequired, ActionBlocked: new keys or scopes need a fresh proof, as another secret does.
         """
+        if _GIVES_POWER & changes.keys():
+            await self._check(caller, client_id, account_id, step_up_token)
         now = self._clock.now()
         async with self._db.tenant(client_id) as tx:
             before = _found(await store.find(tx, account_id, for_change=True))
@@ -276,10 +293,10 @@ class ServiceAccountService:
         return new
 
     async def _check(
-        self, caller: CallerContext, client_id: UUID, account_id: UUID, step_up_token: str | None
+        self, caller: CallerContext, client_id: UUID, resource: UUID, step_up_token: str | None
     ) -> None:
         action = Action.SERVICE_ACCOUNT_KEY_ROTATE
-        await self._guard.check(caller, action, token=step_up_token, resource=account_id, client_id=client_id)
+        await self._guard.check(caller, action, token=step_up_token, resource=resource, client_id=client_id)
 
     async def revoke_key(
         self, caller: CallerContext, client_id: UUID, account_id: UUID, key_id: UUID
