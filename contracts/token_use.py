@@ -13,10 +13,13 @@ ENROLLMENT: Final = "enrollment"
 CLIENT_CREDENTIALS: Final = "client_credentials"
 """A service account's token; a customer's service says whether it accepts machines."""
 
+OAUTH: Final = "oauth"
+"""A user's token that an app got through the OpenID provider: good for what its scope says, not for the account."""
+
 USER_TOKENS: Final = frozenset({ACCESS, ENROLLMENT})
 """What the gateway takes from a user; which routes an enrolling one may call is the contract's to say."""
 
-ISSUED: Final = USER_TOKENS | {CLIENT_CREDENTIALS}
+ISSUED: Final = USER_TOKENS | {CLIENT_CREDENTIALS, OAUTH}
 """Everything that `token` signs."""
 
 IMPERSONATION_ACR: Final = "urn:authservice:acr:impersonation"
