@@ -23,6 +23,7 @@ _COLOURS = {
     "identity": "#1baf7a",
     "audit": "#4a3aa7",
     "orgs": "#8a6d5a",
+    "federation": "#2d7f6f",
     "postgres": "#e34948",
     "nats": "#e87ba4",
     "valkey": "#7f8c99",

@@ -14,7 +14,7 @@ CLIENT_CREDENTIALS: Final = "client_credentials"
 """A service account's token; a customer's service says whether it accepts machines."""
 
 OAUTH: Final = "oauth"
-"""A user's token that an app got through the OpenID provider: good for what its scope says, not for the account."""
+"""A user's token that an app got by OAuth: good for what its scope says, not for the account."""
 
 USER_TOKENS: Final = frozenset({ACCESS, ENROLLMENT})
 """What the gateway takes from a user; which routes an enrolling one may call is the contract's to say."""

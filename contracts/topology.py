@@ -11,13 +11,14 @@ import sys
 from chassis.internal_keys import InternalKeys
 
 GATEWAY = "gateway"
-SERVICES = ("identity", "token", "orgs", "audit")
+SERVICES = ("identity", "token", "orgs", "federation", "audit")
 
 CALLS: dict[str, frozenset[str]] = {
     "gateway": frozenset(SERVICES),
     "identity": frozenset({"token", "orgs"}),
     "token": frozenset({"identity", "orgs"}),
     "orgs": frozenset({"identity", "token"}),
+    "federation": frozenset({"identity", "token", "orgs"}),
     "audit": frozenset({"identity", "orgs"}),
 }
 """Caller → callees."""
@@ -26,7 +27,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "auth.v1.AuthService": frozenset({GATEWAY}),
     "auth.v1.TokenService": frozenset({GATEWAY}),
     "auth.v1.AdminService": frozenset({GATEWAY}),
-    "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "audit"}),
+    "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "federation", "audit"}),
     "internal.orgs.v1.SettingsService": frozenset({"identity"}),
     "internal.identity.v1.AdminDirectoryService": frozenset({GATEWAY}),
     "internal.identity.v1.UserService": frozenset({"token"}),

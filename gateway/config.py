@@ -65,6 +65,8 @@ class GatewaySettings(CookieSettings, AdminTokenSettings):
     token_grpc: str = Field(description="gRPC addresses of token, comma separated.")
     orgs_url: str = Field(description="HTTP addresses of orgs, comma separated.")
     orgs_grpc: str = Field(description="gRPC addresses of orgs, comma separated.")
+    federation_url: str = Field(description="HTTP addresses of federation, comma separated.")
+    federation_grpc: str = Field(description="gRPC addresses of federation, comma separated.")
     audit_url: str = Field(description="HTTP addresses of audit, comma separated.")
     audit_grpc: str = Field(description="gRPC addresses of audit, comma separated.")
 

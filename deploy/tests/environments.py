@@ -47,4 +47,4 @@ def addresses_wanted(process: str) -> set[str]:
     return {name for name in settings.model_fields if name.endswith("_grpc") or name in _URLS}
 
 
-_URLS = {"identity_url", "token_url", "orgs_url", "audit_url"}
+_URLS = {"identity_url", "token_url", "orgs_url", "federation_url", "audit_url"}

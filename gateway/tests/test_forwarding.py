@@ -34,6 +34,7 @@ async def test_absent_service_is_503_and_the_others_answer(
         "identity": "away",
         "token": "ok",
         "orgs": "ok",
+        "federation": "ok",
         "audit": "ok",
         "nats": "ok",
         "redis": "ok",

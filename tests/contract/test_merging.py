@@ -42,7 +42,7 @@ def test_every_operation_says_what_it_needs() -> None:
 
     assert len(contract.operations()) > 20
     for operation in contract.operations():
-        assert operation.owner in {"identity", "token", "orgs", "audit", "gateway"}
+        assert operation.owner in {"identity", "token", "orgs", "federation", "audit", "gateway"}
         assert operation.access in Access
         assert operation.limit in known, operation
         assert operation.body_limit == 0 or operation.method != "GET", operation

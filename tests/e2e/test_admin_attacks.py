@@ -174,7 +174,7 @@ async def test_open_pages_when_read_by_anybody_then_name_no_tenant(stack: Stack)
             assert value not in answer.text, (path, value)
     assert (await stack.call("GET", "/healthz")).json() == {"status": "ok"}
     ready = (await stack.call("GET", "/readyz")).json()
-    assert all(name in json.dumps(ready) for name in ("identity", "token", "orgs", "audit"))
+    assert all(name in json.dumps(ready) for name in ("identity", "token", "orgs", "federation", "audit"))
 
 
 async def test_unknown_path_when_asked_then_reaches_no_service(stack: Stack, shop: Tenant) -> None:

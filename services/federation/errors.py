@@ -1,0 +1,1 @@
+"""What the provider refuses, beside what every service does."""
