@@ -30,6 +30,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "federation", "audit"}),
     "internal.orgs.v1.SettingsService": frozenset({"identity"}),
     "internal.identity.v1.AdminDirectoryService": frozenset({GATEWAY}),
+    "internal.identity.v1.LoginService": frozenset({"federation"}),
     "internal.identity.v1.UserService": frozenset({"token"}),
     "internal.identity.v1.StepUpService": frozenset({"token", "orgs", "audit"}),
     "internal.token.v1.SessionService": frozenset({"identity"}),

@@ -43,6 +43,8 @@ from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.service import LockoutService
 from services.identity.lockouts.spray import SprayLimiter
+from services.identity.login_rpc.options import LoginOptions
+from services.identity.login_rpc.rpc import login_rpc
 from services.identity.logins.models import FactorSource
 from services.identity.logins.service import LoginGate
 from services.identity.magic_links.routes import routes as magic_link_routes
@@ -358,6 +360,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             users_rpc(db),
             admin_directory_rpc(db),
             step_up_rpc(guard),
+            login_rpc(clients, _login_options(settings), passwords, second_leg, passkey_logins),
         ],
         callers=RPC_CALLERS,
         jobs={
@@ -380,16 +383,27 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
 
 def _ui_config(settings: IdentitySettings, clients: ClientDirectory) -> Router:
     """Build the route that tells pages what this installation has."""
+    return ui_config_routes(clients, methods=_methods(settings), captcha=_captcha_view(settings))
+
+
+def _login_options(settings: IdentitySettings) -> LoginOptions:
+    captcha = _captcha_view(settings) if settings.captcha_login_required else None
+    return LoginOptions(_methods(settings), captcha, relying_party(settings))
+
+
+def _methods(settings: IdentitySettings) -> tuple[Method, ...]:
     methods: list[Method] = ["password"]
     if settings.mail_way != "none":
         methods.append("magic_link")
     if settings.redis_url is not None:
         methods.append("passkey")
-    captcha = None
-    if settings.captcha_site_key:
-        provider = settings.captcha_provider or "custom"
-        captcha = CaptchaView(provider=provider, site_key=settings.captcha_site_key)
-    return ui_config_routes(clients, methods=tuple(methods), captcha=captcha)
+    return tuple(methods)
+
+
+def _captcha_view(settings: IdentitySettings) -> CaptchaView | None:
+    if not settings.captcha_site_key:
+        return None
+    return CaptchaView(provider=settings.captcha_provider or "custom", site_key=settings.captcha_site_key)
 
 
 def _captcha(settings: IdentitySettings) -> CaptchaService:

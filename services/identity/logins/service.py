@@ -291,7 +291,13 @@ class LoginGate:
         now = self._clock.now()
         notice = await self._notice(entry) if is_notable else None
         user, proof = replace(entry.user, last_login_at=now), entry.proof
-        opened = await self._sessions.open(entry.caller, user, amr=proof.amr, is_mfa=proof.is_mfa)
+        opened = await self._sessions.open(
+            entry.caller,
+            user,
+            amr=proof.amr,
+            is_mfa=proof.is_mfa,
+            has_refresh_token=entry.browser.takes_tokens,
+        )
         session_id, device_token = UUID(opened.session_id), None
         async with self._db.tenant(user.client_id) as tx:
             keeps_device = entry.browser.device_token is not None

@@ -52,12 +52,18 @@ class SessionClient:
         self._verification = VerificationServiceStub(channel.for_stubs)
 
     async def open(
-        self, caller: CallerContext, user: User, *, amr: Sequence[str], is_mfa: bool
+        self,
+        caller: CallerContext,
+        user: User,
+        *,
+        amr: Sequence[str],
+        is_mfa: bool,
+        has_refresh_token: bool = True,
     ) -> sessions_pb2.OpenedSession:
         """Open a session for a user who has proven itself by `amr` (RFC 8176 values).
 
-        Only `logins` may call it, as the other methods that open one: nothing else knows whether the proof
-        is enough.
+        Without a refresh token it gives out no tokens by itself; those of apps hang on it. Only `logins` may
+        call it, as the other methods that open one: nothing else knows whether the proof is enough.
         """
         request = sessions_pb2.OpenSessionRequest(
             client_id=str(user.client_id),
@@ -65,6 +71,7 @@ class SessionClient:
             amr=amr,
             acr=TWO_FACTORS if is_mfa else ONE_FACTOR,
             origin=origin_of(caller),
+            no_refresh_token=not has_refresh_token,
         )
         return await self._sessions.OpenSession(request)
 

@@ -109,8 +109,8 @@ class Session:
 class Opening:
     """How a session begins: what proved the user, and what its tokens are for.
 
-    One that is `only_for` a while ends then, or with its access token, and cannot be renewed. `act_json`
-    names who acts for the user.
+    One that is `only_for` a while ends then, or with its access token, and cannot be renewed. One without a
+    refresh token, of any length, gives out no tokens by itself. `act_json` names who acts for the user.
     """
 
     amr: tuple[str, ...]
@@ -118,6 +118,7 @@ class Opening:
     token_use: str = ACCESS
     only_for: timedelta | None = None
     act_json: str = ""
+    has_refresh_token: bool = True
 
     @property
     def impersonator_id(self) -> str | None:

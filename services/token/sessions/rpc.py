@@ -122,6 +122,7 @@ def opening_of(request: sessions_pb2.OpenSessionRequest) -> Opening:
         token_use=request.token_use or ACCESS,
         only_for=timedelta(seconds=request.only_for) if request.only_for > 0 else None,
         act_json=request.act_json,
+        has_refresh_token=not request.no_refresh_token,
     )
 
 

@@ -101,7 +101,7 @@ class SessionService:
         signer = await self._keyring.signer(client)
         now = self._clock.now()
         session = self._new_session(caller, UUID(user.id), opening, now)
-        token = "" if opening.only_for else refresh_tokens.draw()
+        token = refresh_tokens.draw() if opening.has_refresh_token and not opening.only_for else ""
         async with self._db.tenant(client.id) as tx:
             known = await store.open_session(
                 tx, session, user, refresh_tokens.hash_of(token) if token else None

@@ -26,7 +26,7 @@ from contracts.gen.internal.identity.v1 import users_pb2 as internal_dot_identit
 from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n internal/token/v1/sessions.proto\x12\x11internal.token.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"\xce\x01\n\x12OpenSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x0b\n\x03\x61mr\x18\x03 \x03(\t\x12\x0b\n\x03\x61\x63r\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\x12\x11\n\ttoken_use\x18\x06 \x01(\t\x12\x10\n\x08only_for\x18\x07 \x01(\x03\x12\x10\n\x08\x61\x63t_json\x18\x08 \x01(\t\"\xaa\x01\n\rOpenedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\x03\x12(\n\x04user\x18\x06 \x01(\x0b\x32\x1a.internal.identity.v1.User\"m\n\x15RefreshSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"p\n\x18\x45ndSessionOfTokenRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x1b\n\x19\x45ndSessionOfTokenResponse\"\x8f\x01\n\x12\x45ndSessionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x19\n\x11\x65xcept_session_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"$\n\x13\x45ndSessionsResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x05\"\x87\x01\n\x11\x45ndSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"#\n\x12\x45ndSessionResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x08\"X\n\x13ListSessionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\"J\n\x14ListSessionsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32 .internal.token.v1.ListedSession\"\xb4\x01\n\rListedSession\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncreated_at\x18\x02 \x01(\x03\x12\x14\n\x0clast_used_at\x18\x03 \x01(\x03\x12\x12\n\nexpires_at\x18\x04 \x01(\x03\x12\n\n\x02ip\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x07 \x01(\t\x12\x0b\n\x03\x61mr\x18\x08 \x03(\t\x12\x17\n\x0fimpersonator_id\x18\t \x01(\t\"f\n\x0ePutUserRequest\x12(\n\x04user\x18\x01 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12*\n\x06origin\x18\x02 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x11\n\x0fPutUserResponse\"c\n\x11\x46orgetUserRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x14\n\x12\x46orgetUserResponse2\xfd\x05\n\x0eSessionService\x12V\n\x0bOpenSession\x12%.internal.token.v1.OpenSessionRequest\x1a .internal.token.v1.OpenedSession\x12\\\n\x0eRefreshSession\x12(.internal.token.v1.RefreshSessionRequest\x1a .internal.token.v1.OpenedSession\x12n\n\x11\x45ndSessionOfToken\x12+.internal.token.v1.EndSessionOfTokenRequest\x1a,.internal.token.v1.EndSessionOfTokenResponse\x12\\\n\x0b\x45ndSessions\x12%.internal.token.v1.EndSessionsRequest\x1a&.internal.token.v1.EndSessionsResponse\x12Y\n\nEndSession\x12$.internal.token.v1.EndSessionRequest\x1a%.internal.token.v1.EndSessionResponse\x12_\n\x0cListSessions\x12&.internal.token.v1.ListSessionsRequest\x1a\'.internal.token.v1.ListSessionsResponse\x12P\n\x07PutUser\x12!.internal.token.v1.PutUserRequest\x1a\".internal.token.v1.PutUserResponse\x12Y\n\nForgetUser\x12$.internal.token.v1.ForgetUserRequest\x1a%.internal.token.v1.ForgetUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n internal/token/v1/sessions.proto\x12\x11internal.token.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"\xe8\x01\n\x12OpenSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x0b\n\x03\x61mr\x18\x03 \x03(\t\x12\x0b\n\x03\x61\x63r\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\x12\x11\n\ttoken_use\x18\x06 \x01(\t\x12\x10\n\x08only_for\x18\x07 \x01(\x03\x12\x10\n\x08\x61\x63t_json\x18\x08 \x01(\t\x12\x18\n\x10no_refresh_token\x18\t \x01(\x08\"\xaa\x01\n\rOpenedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\x03\x12(\n\x04user\x18\x06 \x01(\x0b\x32\x1a.internal.identity.v1.User\"m\n\x15RefreshSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"p\n\x18\x45ndSessionOfTokenRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x1b\n\x19\x45ndSessionOfTokenResponse\"\x8f\x01\n\x12\x45ndSessionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x19\n\x11\x65xcept_session_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"$\n\x13\x45ndSessionsResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x05\"\x87\x01\n\x11\x45ndSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"#\n\x12\x45ndSessionResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x08\"X\n\x13ListSessionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\"J\n\x14ListSessionsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32 .internal.token.v1.ListedSession\"\xb4\x01\n\rListedSession\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncreated_at\x18\x02 \x01(\x03\x12\x14\n\x0clast_used_at\x18\x03 \x01(\x03\x12\x12\n\nexpires_at\x18\x04 \x01(\x03\x12\n\n\x02ip\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x07 \x01(\t\x12\x0b\n\x03\x61mr\x18\x08 \x03(\t\x12\x17\n\x0fimpersonator_id\x18\t \x01(\t\"f\n\x0ePutUserRequest\x12(\n\x04user\x18\x01 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12*\n\x06origin\x18\x02 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x11\n\x0fPutUserResponse\"c\n\x11\x46orgetUserRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x14\n\x12\x46orgetUserResponse2\xfd\x05\n\x0eSessionService\x12V\n\x0bOpenSession\x12%.internal.token.v1.OpenSessionRequest\x1a .internal.token.v1.OpenedSession\x12\\\n\x0eRefreshSession\x12(.internal.token.v1.RefreshSessionRequest\x1a .internal.token.v1.OpenedSession\x12n\n\x11\x45ndSessionOfToken\x12+.internal.token.v1.EndSessionOfTokenRequest\x1a,.internal.token.v1.EndSessionOfTokenResponse\x12\\\n\x0b\x45ndSessions\x12%.internal.token.v1.EndSessionsRequest\x1a&.internal.token.v1.EndSessionsResponse\x12Y\n\nEndSession\x12$.internal.token.v1.EndSessionRequest\x1a%.internal.token.v1.EndSessionResponse\x12_\n\x0cListSessions\x12&.internal.token.v1.ListSessionsRequest\x1a\'.internal.token.v1.ListSessionsResponse\x12P\n\x07PutUser\x12!.internal.token.v1.PutUserRequest\x1a\".internal.token.v1.PutUserResponse\x12Y\n\nForgetUser\x12$.internal.token.v1.ForgetUserRequest\x1a%.internal.token.v1.ForgetUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,37 +34,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internal.token.v1.sessions_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENSESSIONREQUEST']._serialized_start=123
-  _globals['_OPENSESSIONREQUEST']._serialized_end=329
-  _globals['_OPENEDSESSION']._serialized_start=332
-  _globals['_OPENEDSESSION']._serialized_end=502
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=504
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=613
-  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_start=615
-  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_end=727
-  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_start=729
-  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_end=756
-  _globals['_ENDSESSIONSREQUEST']._serialized_start=759
-  _globals['_ENDSESSIONSREQUEST']._serialized_end=902
-  _globals['_ENDSESSIONSRESPONSE']._serialized_start=904
-  _globals['_ENDSESSIONSRESPONSE']._serialized_end=940
-  _globals['_ENDSESSIONREQUEST']._serialized_start=943
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1078
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1080
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1115
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1117
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1205
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1207
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1281
-  _globals['_LISTEDSESSION']._serialized_start=1284
-  _globals['_LISTEDSESSION']._serialized_end=1464
-  _globals['_PUTUSERREQUEST']._serialized_start=1466
-  _globals['_PUTUSERREQUEST']._serialized_end=1568
-  _globals['_PUTUSERRESPONSE']._serialized_start=1570
-  _globals['_PUTUSERRESPONSE']._serialized_end=1587
-  _globals['_FORGETUSERREQUEST']._serialized_start=1589
-  _globals['_FORGETUSERREQUEST']._serialized_end=1688
-  _globals['_FORGETUSERRESPONSE']._serialized_start=1690
-  _globals['_FORGETUSERRESPONSE']._serialized_end=1710
-  _globals['_SESSIONSERVICE']._serialized_start=1713
-  _globals['_SESSIONSERVICE']._serialized_end=2478
+  _globals['_OPENSESSIONREQUEST']._serialized_end=355
+  _globals['_OPENEDSESSION']._serialized_start=358
+  _globals['_OPENEDSESSION']._serialized_end=528
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=530
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=639
+  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_start=641
+  _globals['_ENDSESSIONOFTOKENREQUEST']._serialized_end=753
+  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_start=755
+  _globals['_ENDSESSIONOFTOKENRESPONSE']._serialized_end=782
+  _globals['_ENDSESSIONSREQUEST']._serialized_start=785
+  _globals['_ENDSESSIONSREQUEST']._serialized_end=928
+  _globals['_ENDSESSIONSRESPONSE']._serialized_start=930
+  _globals['_ENDSESSIONSRESPONSE']._serialized_end=966
+  _globals['_ENDSESSIONREQUEST']._serialized_start=969
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1104
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1106
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1141
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1143
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1231
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1233
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1307
+  _globals['_LISTEDSESSION']._serialized_start=1310
+  _globals['_LISTEDSESSION']._serialized_end=1490
+  _globals['_PUTUSERREQUEST']._serialized_start=1492
+  _globals['_PUTUSERREQUEST']._serialized_end=1594
+  _globals['_PUTUSERRESPONSE']._serialized_start=1596
+  _globals['_PUTUSERRESPONSE']._serialized_end=1613
+  _globals['_FORGETUSERREQUEST']._serialized_start=1615
+  _globals['_FORGETUSERREQUEST']._serialized_end=1714
+  _globals['_FORGETUSERRESPONSE']._serialized_start=1716
+  _globals['_FORGETUSERRESPONSE']._serialized_end=1736
+  _globals['_SESSIONSERVICE']._serialized_start=1739
+  _globals['_SESSIONSERVICE']._serialized_end=2504
 # @@protoc_insertion_point(module_scope)

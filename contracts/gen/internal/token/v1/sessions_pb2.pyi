@@ -32,6 +32,7 @@ class OpenSessionRequest(_message.Message):
     TOKEN_USE_FIELD_NUMBER: _builtins.int
     ONLY_FOR_FIELD_NUMBER: _builtins.int
     ACT_JSON_FIELD_NUMBER: _builtins.int
+    NO_REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     acr: _builtins.str
     token_use: _builtins.str
@@ -42,6 +43,10 @@ class OpenSessionRequest(_message.Message):
     """
     act_json: _builtins.str
     """The `act` claim as JSON (RFC 8693 section 4.1), for who acts in the user's name; empty for the user itself."""
+    no_refresh_token: _builtins.bool
+    """No refresh token is made: a session of the usual length that gives out no tokens by itself, as of the hosted login
+    page.
+    """
     @_builtins.property
     def user(self) -> _users_pb2.User: ...
     @_builtins.property
@@ -61,10 +66,11 @@ class OpenSessionRequest(_message.Message):
         token_use: _builtins.str = ...,
         only_for: _builtins.int = ...,
         act_json: _builtins.str = ...,
+        no_refresh_token: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "act_json", b"act_json", "amr", b"amr", "client_id", b"client_id", "only_for", b"only_for", "origin", b"origin", "token_use", b"token_use", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "act_json", b"act_json", "amr", b"amr", "client_id", b"client_id", "no_refresh_token", b"no_refresh_token", "only_for", b"only_for", "origin", b"origin", "token_use", b"token_use", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

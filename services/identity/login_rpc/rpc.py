@@ -1,0 +1,167 @@
+"""LoginService: how federation's login page logs users in; decodes, calls the rule, encodes."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from chassis.context import CallerContext
+from chassis.models import checked
+from chassis.rpc import RpcContext, RpcService, parse_id
+from contracts.clients import ClientDirectory, ClientNotFound
+from contracts.gen.internal.identity.v1 import logins_pb2
+from contracts.gen.internal.identity.v1.logins_pb2_grpc import (
+    LoginServiceServicer,
+    add_LoginServiceServicer_to_server,
+)
+from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.origins import caller_behind
+from services.identity.errors import InvalidPasskeyAnswer
+from services.identity.login_rpc.options import LoginOptions
+from services.identity.logins.models import Browser, Challenged, EnrollmentDue, Factor, Opened, Outcome
+from services.identity.passkeys.logins import PasskeyLogins
+from services.identity.passkeys.routes import LoginBeginRequest, LoginFinishRequest
+from services.identity.passwords.routes import LoginRequest
+from services.identity.passwords.service import PasswordService
+from services.identity.recovery_codes.routes import RecoveryVerifyRequest
+from services.identity.second_factors.login import SecondFactorLogin
+from services.identity.totp.routes import TotpVerifyRequest
+
+SecondLeg = TypeVar("SecondLeg", TotpVerifyRequest, RecoveryVerifyRequest)
+
+
+class LoginRpc(LoginServiceServicer):
+    """`internal.identity.v1.LoginService`; federation vouches for the browser behind a call."""
+
+    def __init__(
+        self,
+        clients: ClientDirectory,
+        options: LoginOptions,
+        passwords: PasswordService,
+        second_leg: SecondFactorLogin,
+        passkeys: PasskeyLogins,
+    ) -> None:
+        """Take the rules."""
+        self._clients = clients
+        self._options = options
+        self._passwords = passwords
+        self._second_leg = second_leg
+        self._passkeys = passkeys
+
+    async def GetLoginOptions(
+        self, request: logins_pb2.GetLoginOptionsRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOptions:
+        """Tell what a client's login page may offer."""
+        return self._options.of(await self._clients.get(parse_id(request.client_id, "client_id")))
+
+    async def PasswordLogin(
+        self, request: logins_pb2.PasswordLoginRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOutcome:
+        """Log a user in; see `POST /api/auth/login`."""
+        caller = await self._caller(request.client_id, request.origin)
+        members = {
+            "email": request.email,
+            "password": request.password,
+            "captcha_token": request.captcha_token or None,
+        }
+        body = checked(LoginRequest, members)
+        browser = _browser(request.browser)
+        return encode_login(
+            await self._passwords.log_in(caller, body.email, body.password, browser, body.captcha_token)
+        )
+
+    async def CompleteWithTotp(
+        self, request: logins_pb2.CompleteLoginRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOutcome:
+        """Complete a login; see `POST /api/auth/totp/verify`."""
+        return await self._complete(request, TotpVerifyRequest, Factor.TOTP)
+
+    async def CompleteWithRecoveryCode(
+        self, request: logins_pb2.CompleteLoginRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOutcome:
+        """Complete a login; see `POST /api/auth/recovery-codes/verify`."""
+        return await self._complete(request, RecoveryVerifyRequest, Factor.RECOVERY_CODE)
+
+    async def BeginPasskey(
+        self, request: logins_pb2.BeginPasskeyRequest, _context: RpcContext
+    ) -> logins_pb2.PasskeyCeremony:
+        """Begin a ceremony; see `POST /api/auth/passkey/login/begin`."""
+        caller = await self._caller(request.client_id, request.origin)
+        members = {"email": request.email or None, "mfa_token": request.mfa_token or None}
+        body = checked(LoginBeginRequest, members)
+        begun = await self._passkeys.begin(caller, typed_email=body.email, mfa_token=body.mfa_token)
+        return logins_pb2.PasskeyCeremony(
+            session_id=begun.session_id,
+            expires_in=int(begun.ttl.total_seconds()),
+            options_json=json.dumps(begun.options),
+        )
+
+    async def FinishPasskey(
+        self, request: logins_pb2.FinishPasskeyRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOutcome:
+        """End a ceremony; see `POST /api/auth/passkey/login/finish`."""
+        caller = await self._caller(request.client_id, request.origin)
+        try:
+            body = LoginFinishRequest.model_validate({"credential": json.loads(request.credential_json)})
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise InvalidPasskeyAnswer from error
+        browser = _browser(request.browser)
+        return encode_login(await self._passkeys.finish(caller, request.session_id, body.credential, browser))
+
+    async def _complete(
+        self, request: logins_pb2.CompleteLoginRequest, model: type[SecondLeg], factor: Factor
+    ) -> logins_pb2.LoginOutcome:
+        caller = await self._caller(request.client_id, request.origin)
+        body = checked(model, {"mfa_token": request.mfa_token, "code": request.code})
+        browser = _browser(request.browser)
+        return encode_login(
+            await self._second_leg.complete(caller, body.mfa_token, factor, body.code, browser)
+        )
+
+    async def _caller(self, client_id: str, origin: origin_pb2.Origin) -> CallerContext:
+        """Name the browser's caller in its client.
+
+        Raises:
+            ClientNotFound: there is no such active client.
+        """
+        client = await self._clients.get(parse_id(client_id, "client_id"))
+        if not client.is_active:
+            raise ClientNotFound
+        return caller_behind(origin, client.id)
+
+
+def encode_login(outcome: Outcome) -> logins_pb2.LoginOutcome:
+    """Return the message of what a login came to; it holds no token of the session."""
+    match outcome:
+        case Opened():
+            opened = logins_pb2.OpenedLogin(
+                session_id=outcome.session.session_id,
+                user=outcome.session.user,
+                device_token=outcome.device_token or "",
+            )
+            return logins_pb2.LoginOutcome(opened=opened)
+        case Challenged():
+            waiting = logins_pb2.WaitingLogin(
+                mfa_token=outcome.mfa_token, expires_in=outcome.expires_in, factors=outcome.factors
+            )
+            return logins_pb2.LoginOutcome(mfa=waiting)
+        case EnrollmentDue():
+            return logins_pb2.LoginOutcome(enrollment=logins_pb2.EnrollmentDue(factors=outcome.factors))
+
+
+def login_rpc(
+    clients: ClientDirectory,
+    options: LoginOptions,
+    passwords: PasswordService,
+    second_leg: SecondFactorLogin,
+    passkeys: PasskeyLogins,
+) -> RpcService:
+    """Return the slice's gRPC service."""
+    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys)
+    return RpcService("internal.identity.v1.LoginService", servicer, add_LoginServiceServicer_to_server)
+
+
+def _browser(message: logins_pb2.LoginBrowser) -> Browser:
+    return Browser(message.device_token, message.remember, takes_tokens=False)
