@@ -51,7 +51,7 @@ class TokenSettings(CookieSettings, ServiceSettings):
         1000,
         ge=1,
         le=100_000,
-        description="When more clients than this have keys, the JWKS is given for one client at a time only.",
+        description="When more clients than this have keys, the JWKS has no client's unless it is named.",
     )
 
     @model_validator(mode="after")

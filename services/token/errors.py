@@ -33,13 +33,6 @@ class SessionNotFound(NotFound):
     detail = "There is no such session."
 
 
-class ClientIdRequired(InvalidRequest):
-    """The keys of all clients are too many for one set; it must be said whose are wanted."""
-
-    code = "client_id_required"
-    detail = "There are too many clients for one key set. Say with client_id whose keys you want."
-
-
 class RotationTooSoon(Conflict):
     """The next key was published so recently that some validators may not know it yet."""
 

@@ -208,6 +208,15 @@ class Stack:
         body = {"refresh_token": refresh_token, "token_transport": "json"}
         return await self.call("POST", "/api/auth/refresh", tenant, json=body, **options)
 
+    async def issuer_keys(self) -> list[dict[str, str]]:
+        """The issuer's own keys, which are in every public key set."""
+        nobody = {"client_id": "00000000-0000-0000-0000-000000000000"}
+        keys: list[dict[str, str]] = (await self.call("GET", "/.well-known/jwks.json", params=nobody)).json()[
+            "keys"
+        ]
+        assert keys
+        return keys
+
     async def validate(
         self, access_token: str, api_key: str, *, gateway: int = 0
     ) -> token_pb2.ValidateTokenResponse:

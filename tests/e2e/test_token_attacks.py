@@ -337,7 +337,9 @@ async def test_jwks_when_fetched_then_shows_public_keys_of_one_client_only(stack
         answer = await stack.call("GET", "/.well-known/jwks.json", params={"client_id": tenant.id})
         assert answer.status_code == 200
         assert "max-age" in answer.headers["cache-control"]
-        keys = answer.json()["keys"]
+        of_issuer = await stack.issuer_keys()
+        keys = [key for key in answer.json()["keys"] if key not in of_issuer]
+        assert len(keys) == len(answer.json()["keys"]) - len(of_issuer) >= 2
         assert part(user.access_token, 0)["kid"] in {key["kid"] for key in keys}
         for key in keys:
             assert set(key) <= {"kty", "n", "e", "crv", "x", "y", "kid", "use", "alg"}

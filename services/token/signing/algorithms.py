@@ -12,9 +12,9 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -33,6 +33,9 @@ _RSA_EXPONENT = 65537
 _P256_BYTES = 32
 
 Sign = Callable[[bytes], bytes]
+
+ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105 - a name
+"""The `typ` of an access token (RFC 9068 §2.1)."""
 
 
 class Algorithm(StrEnum):
@@ -99,25 +102,42 @@ def generate(algorithm: Algorithm) -> KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A loaded key that signs access tokens; `header` is its base64url JOSE header, made once."""
+    """A loaded key that signs tokens.
+
+    A client's key signs access tokens and the issuer's everything else, so that no validator that knows both
+    can take the one for the other. `headers` are base64url JOSE headers by `typ`, each made once.
+    """
 
     kid: str
     algorithm: Algorithm
-    header: bytes
     sign: Sign
+    is_issuer: bool = False
+    headers: dict[str, bytes] = field(default_factory=dict)
 
-    def token(self, claims: dict[str, object]) -> str:
-        """Return the claims as a compact JWS."""
+    def token(self, claims: dict[str, object], typ: str = ACCESS_TOKEN) -> str:
+        """Return the claims as a compact JWS.
+
+        Raises:
+            ValueError: an access token by the issuer's key, or another token by a client's.
+        """
+        header = self.headers.get(typ) or self._header(typ)
         payload = base64url(json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode())
-        signing_input = self.header + b"." + payload
+        signing_input = header + b"." + payload
         return (signing_input + b"." + base64url(self.sign(signing_input))).decode()
 
+    def _header(self, typ: str) -> bytes:
+        if (typ == ACCESS_TOKEN) is self.is_issuer:
+            raise ValueError(
+                f"{typ} is not signed with {'the issuer' if self.is_issuer else 'a client'}'s key"
+            )
+        header = {"alg": str(self.algorithm), "typ": typ, "kid": self.kid}
+        encoded = self.headers[typ] = base64url(json.dumps(header, separators=(",", ":")).encode())
+        return encoded
 
-def load_signer(algorithm: Algorithm, kid: str, private: bytes) -> Signer:
+
+def load_signer(algorithm: Algorithm, kid: str, private: bytes, *, is_issuer: bool = False) -> Signer:
     """Load a private key (PKCS #8 in DER), or a secret for HS256; costs more than a signature, so keep it."""
-    header = {"alg": str(algorithm), "typ": "at+jwt", "kid": kid}
-    encoded = base64url(json.dumps(header, separators=(",", ":")).encode())
-    return Signer(kid, algorithm, encoded, _sign_with(algorithm, private))
+    return Signer(kid, algorithm, _sign_with(algorithm, private), is_issuer)
 
 
 def base64url(raw: bytes) -> bytes:

@@ -18,13 +18,16 @@ from chassis.sealing import Sealer
 from contracts.clients import Client
 from services.token.signing import store
 from services.token.signing.algorithms import Algorithm, Signer, algorithm_of, generate, load_signer, new_kid
-from services.token.signing.models import SealedKey
+from services.token.signing.models import ISSUER_ID, SealedKey
 from services.token.signing.seal_check import SealCheck
 
 log = structlog.get_logger()
 
 INVALIDATE = "invalidate.keys"
-"""Plain subject; the text is the id of the client whose keys changed."""
+"""Plain subject; the text is the id of the client whose keys changed, or `ISSUER_ID`."""
+
+ISSUER_ALGORITHMS = (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)
+"""What the issuer has keys for; an app says which its ID tokens are signed with."""
 
 FRESH_SECONDS = 30.0
 """For how long a process that heard nothing goes on signing with a key that has been rotated away."""
@@ -56,7 +59,21 @@ class Keyring:
         Raises:
             DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
         """
-        key = client.id, algorithm_of(client.token_mode)
+        return await self._signer(client.id, algorithm_of(client.token_mode))
+
+    async def issuer_signer(self, algorithm: Algorithm) -> Signer:
+        """Return what signs for the issuer itself: ID tokens, logout tokens, everything but access tokens.
+
+        Raises:
+            ValueError: the issuer has no secret.
+            DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
+        """
+        if algorithm not in ISSUER_ALGORITHMS:
+            raise ValueError(f"the issuer does not sign with {algorithm}")
+        return await self._signer(ISSUER_ID, algorithm)
+
+    async def _signer(self, owner: UUID, algorithm: Algorithm) -> Signer:
+        key = owner, algorithm
         known = self._signers.get(key)
         if known is not None and time.monotonic() - known[1] < FRESH_SECONDS:
             return known[0]
@@ -108,9 +125,8 @@ class Keyring:
             stored = await self._stored(client_id, algorithm)
         if stored is None:
             raise LookupError("a client's keys vanished while they were made")
-        signer = load_signer(
-            algorithm, stored.kid, self._sealer.open(stored.sealed, row_of(algorithm, stored.kid))
-        )
+        private = self._sealer.open(stored.sealed, row_of(algorithm, stored.kid))
+        signer = load_signer(algorithm, stored.kid, private, is_issuer=client_id == ISSUER_ID)
         # What was read before a rotation is used once and not kept.
         if generation == self._generation:
             self._signers[client_id, algorithm] = signer, time.monotonic()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Column, DateTime, Index, LargeBinary, SmallInteger, Text, text
 from sqlmodel import Field
 
 from services.token.tables import Base
+
+ISSUER_ID: Final = UUID(int=0)
+"""Owner of the issuer's own keys, which sign what is not an access token; no client has this id."""
 
 
 class KeyStatus(StrEnum):

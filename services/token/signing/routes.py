@@ -80,21 +80,19 @@ def _declare_jwks(router: Router, jwks: Jwks) -> None:
         shortcut=at_hand,
         responses={
             200: {"content": {"application/json": {"example": _JWKS_EXAMPLE}}},
-            400: {
-                "description": "`client_id_required`: neither `client_id` nor an API key says whose keys are "
-                "wanted, and more than JWKS_MAX_CLIENTS clients have some."
-            },
             304: {"description": "The set is still the one named in `If-None-Match`."},
             404: {"description": "`client_not_found`"},
         },
     )
     async def get_jwks(request: Request, caller: Caller, client_id: ClientParameter = None) -> Response:
-        """Answer the public keys that access tokens are signed with, as a JWK set (RFC 7517).
+        """Answer the public keys that tokens are signed with, as a JWK set (RFC 7517).
 
-        With `client_id`, or an API key, only those of that client: validators should always say whose
-        tokens they check, as the whole set grows with the installation, and a large one refuses it. It holds
-        the keys that sign now, those that will sign next, and those that have signed tokens which still live.
-        May be kept for five minutes.
+        With `client_id`, or an API key, those that sign this client's access tokens; without, those of all
+        clients while there are no more than JWKS_MAX_CLIENTS, and of none beyond: validators of access tokens
+        should always say whose they check. In each set are also the issuer's own keys, which sign ID tokens
+        and logout tokens and never an access token; `client_id=00000000-0000-0000-0000-000000000000` has
+        them alone. A set holds the keys that sign now, those that will sign next, and those that have signed
+        tokens which still live. May be kept for five minutes.
         """
         return _answer(request, await jwks.of(client_id or caller.client_id))
 

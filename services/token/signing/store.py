@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -94,24 +95,24 @@ async def activate(tx: Tx, kid: str, now: datetime) -> None:
     )
 
 
-async def has_more_clients(tx: Tx, most: int) -> bool:
-    """Whether more clients than `most` have keys; looks no further than that."""
+async def has_more_owners(tx: Tx, most: int) -> bool:
+    """Whether more than `most` clients and the issuer have keys; looks no further than that."""
     found: bool = await tx.fetchval(
-        "SELECT count(*) > $1 FROM (SELECT DISTINCT client_id FROM signing_keys LIMIT $1 + 1) AS clients",
+        "SELECT count(*) > $1 FROM (SELECT DISTINCT client_id FROM signing_keys LIMIT $1 + 1) AS owners",
         most,
     )
     return found
 
 
-async def published_jwks(tx: Tx, client_id: UUID | None, now: datetime) -> list[str]:
-    """Return public JWKs of a client, or of all: next, active, and retiring while tokens of theirs live."""
+async def published_jwks(tx: Tx, owners: Sequence[UUID] | None, now: datetime) -> list[str]:
+    """Return public JWKs of some owners, or of all: next, active, retiring while tokens of theirs live."""
     rows = await tx.fetch(
         """
         SELECT public_jwk FROM signing_keys
-        WHERE ($1::uuid IS NULL OR client_id = $1) AND (status <> 'retiring' OR retires_at > $2)
+        WHERE ($1::uuid[] IS NULL OR client_id = ANY($1)) AND (status <> 'retiring' OR retires_at > $2)
         ORDER BY created_at, kid
         """,
-        client_id,
+        owners,
         now,
     )
     return [row["public_jwk"] for row in rows]

@@ -21,6 +21,7 @@ from chassis.errors import AppError
 from chassis.ids import new_id
 from contracts.gen.internal.origin.v1 import origin_pb2
 from contracts.gen.internal.token.v1 import secrets_pb2, verification_pb2
+from services.token.signing.models import ISSUER_ID
 from services.token.tests.conftest import MODES, Token, header_of
 from tests.harness import BASE_URL, Answer, System, Tenant
 
@@ -39,6 +40,21 @@ async def jwks(system: System, tenant: Tenant | None, **headers: str) -> Answer:
     return await system.call("token", "GET", JWKS + query, caller=caller, headers=headers)
 
 
+async def issuer_kids(system: System) -> set[str]:
+    """The names of the issuer's own keys, which are in every public set."""
+    path = f"{JWKS}?client_id={ISSUER_ID}"
+    answer = await system.call("token", "GET", path, caller=system.admin(access="public"))
+    return {key["kid"] for key in answer.json["keys"]}
+
+
+async def own_keys(system: System, tenant: Tenant) -> list[dict[str, Any]]:
+    """A client's keys, without the issuer's that are beside them."""
+    keys = (await jwks(system, tenant)).json["keys"]
+    of_issuer = await issuer_kids(system)
+    assert of_issuer <= {key["kid"] for key in keys}
+    return [key for key in keys if key["kid"] not in of_issuer]
+
+
 async def rotate(system: System, tenant: Tenant, action: str, query: str = "") -> Answer:
     """Rotate as admin."""
     path = f"/api/admin/clients/{tenant.id}/{action}{query}"
@@ -49,7 +65,7 @@ async def fresh_keys(system: System, tenant: Tenant, kids: set[str]) -> list[dic
     """The set once it holds exactly these keys; a process may serve one that is a second old."""
     deadline = asyncio.get_running_loop().time() + 5
     while True:
-        keys: list[dict[str, Any]] = (await jwks(system, tenant)).json["keys"]
+        keys = await own_keys(system, tenant)
         if {key["kid"] for key in keys} == kids:
             return keys
         assert asyncio.get_running_loop().time() < deadline, keys
@@ -67,7 +83,8 @@ async def test_jwks_when_client_has_keys_then_public_members_only(
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "public, max-age=300"
     keys = answer.json["keys"]
-    assert len({key["kid"] for key in keys}) == len(keys) == 2
+    assert len({key["kid"] for key in keys}) == len(keys)
+    assert len(await own_keys(system, tenant)) == 2
     assert header_of(opened.access_token)["kid"] in {key["kid"] for key in keys}
     for key in keys:
         assert set(key) == PUBLIC[key["kty"]]
@@ -93,12 +110,13 @@ async def test_jwks_when_client_is_named_then_no_key_of_another(system: System, 
     kids = {}
     for tenant in (one, two):
         await token.open(tenant)
-        kids[tenant.id] = {key["kid"] for key in (await jwks(system, tenant)).json["keys"]}
+        kids[tenant.id] = {key["kid"] for key in await own_keys(system, tenant)}
     assert not kids[one.id] & kids[two.id]
     by_key = await system.call("token", "GET", JWKS, caller=one.caller(access="public"))
-    assert {key["kid"] for key in by_key.json["keys"]} == kids[one.id]
+    of_issuer = await issuer_kids(system)
+    assert {key["kid"] for key in by_key.json["keys"]} == kids[one.id] | of_issuer
     everything = {key["kid"] for key in (await jwks(system, None)).json["keys"]}
-    assert everything >= kids[one.id] | kids[two.id]
+    assert everything >= kids[one.id] | kids[two.id] | of_issuer
     got = await token.verification.GetKeys(verification_pb2.GetKeysRequest(client_id=str(two.id)))
     assert {key["kid"] for key in json.loads(got.jwks_json)["keys"]} == kids[two.id]
 
@@ -111,10 +129,20 @@ async def test_jwks_when_client_is_unknown_then_404_and_malformed_422(system: Sy
         assert "keys" not in answer.json
 
 
-async def test_jwks_when_client_signs_with_a_secret_then_empty(system: System, token: Token) -> None:
+async def test_jwks_when_client_signs_with_a_secret_then_the_issuers_keys_only(
+    system: System, token: Token
+) -> None:
     tenant = await system.tenant(token_mode="v1_hs256")
     await token.open(tenant)
-    assert (await jwks(system, tenant)).json == {"keys": []}
+    answer = await jwks(system, tenant)
+    assert {key["kid"] for key in answer.json["keys"]} == await issuer_kids(system)
+    assert sorted(key["alg"] for key in answer.json["keys"]) == [
+        *["ES256"] * 2,
+        *["EdDSA"] * 2,
+        *["RS256"] * 2,
+    ]
+    got = await token.verification.GetKeys(verification_pb2.GetKeysRequest(client_id=str(tenant.id)))
+    assert json.loads(got.jwks_json) == {"keys": []}
 
 
 async def test_keys_when_client_was_created_then_made_before_the_first_login(system: System) -> None:

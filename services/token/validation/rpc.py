@@ -94,8 +94,8 @@ class VerificationRpc(VerificationServiceServicer):
     async def GetKeys(
         self, request: verification_pb2.GetKeysRequest, _context: RpcContext
     ) -> verification_pb2.GetKeysResponse:
-        """Return a client's key set."""
-        found = await self._jwks.of(parse_id(request.client_id, "client_id"))
+        """Return what a client's access tokens are verified with."""
+        found = await self._jwks.of_access_tokens(parse_id(request.client_id, "client_id"))
         return verification_pb2.GetKeysResponse(jwks_json=found.body.decode())
 
     async def Verify(
