@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
+from chassis.forms import read_form
 from chassis.http import KIB, Caller, Router
 from chassis.models import RequestModel
 from contracts.session import (
@@ -24,7 +25,7 @@ from services.identity.logins.answers import LoginAnswer, login_answer
 from services.identity.logins.models import Opened
 from services.identity.magic_links.service import Followed, MagicLinkService
 from services.identity.magic_links.targets import origin_of_target
-from services.identity.mail_pages.page import Form, PageKind, page, read_form
+from services.identity.mail_pages.page import Form, PageKind, page
 from services.identity.users.email import MAX_TYPED_LENGTH
 from services.identity.verification.routes import MailAccepted
 

@@ -12,12 +12,10 @@ from typing import Final, TypedDict
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from contracts.brand import LANGUAGES, Brand, brand_of, direction_of, language_of, one_line
 from contracts.clients import Client
-from services.identity.mail.brand import Brand, brand_of, one_line
 from services.identity.mail.models import Letter, MailKind, Message, QueuedMail
 
-LANGUAGES: Final = ("en", "es", "de", "fr", "ja", "ar")
-_RIGHT_TO_LEFT: Final = frozenset({"ar"})
 _FOLDER: Final = Path(__file__).parent
 _LINK: Final = "link"
 # RFC 5322 §3.2.3. Quoted, they are safe until some program folds the header and forgets the quotes.
@@ -66,7 +64,7 @@ class Words:
             text=_as_text(phrases, link, brand),
             html=self._templates.get_template("mail.html").render(
                 language=language,
-                direction="rtl" if language in _RIGHT_TO_LEFT else "ltr",
+                direction=direction_of(language),
                 brand=brand,
                 link=link,
                 **phrases,
@@ -83,15 +81,6 @@ class Words:
             )
         except KeyError as error:
             raise ValueError(f"the words of {kind} need {error}") from None
-
-
-def language_of(*wanted: str | None) -> str:
-    """Return the first language of the catalogue that a language tag (BCP 47) asks for, else English."""
-    for tag in wanted:
-        language = (tag or "").replace("_", "-").partition("-")[0].lower()
-        if language in LANGUAGES:
-            return language
-    return LANGUAGES[0]
 
 
 def _as_text(phrases: Phrases, link: str, brand: Brand) -> str:

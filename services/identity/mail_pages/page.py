@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs
 
-from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from chassis.errors import Forbidden, InvalidRequest
+from contracts.brand import brand_of, direction_of, language_of
 from contracts.clients import Client
-from services.identity.mail.brand import brand_of
-from services.identity.mail.words import language_of
 
 _FOLDER: Final = Path(__file__).parent
 _STYLE: Final = (_FOLDER / "page.css").read_text(encoding="utf-8")
@@ -26,10 +22,7 @@ _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).
 _WORDS: Final[dict[str, dict[str, dict[str, str]]]] = json.loads(
     (_FOLDER / "page.json").read_text(encoding="utf-8")
 )
-_RIGHT_TO_LEFT: Final = frozenset({"ar"})
 _TEMPLATES: Final = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
-_OWN_PAGES: Final = frozenset({"same-origin", "none"})
-_MAX_FIELDS = 10
 
 
 class PageKind(StrEnum):
@@ -68,7 +61,7 @@ def page(
     words = {name: text.format(brand=brand.name) for name, text in _WORDS[language][kind].items()}
     text = _TEMPLATES.get_template("page.html").render(
         language=language,
-        direction="rtl" if language in _RIGHT_TO_LEFT else "ltr",
+        direction=direction_of(language),
         style=_STYLE,
         form=form,
         words={"password": "", **words},
@@ -89,20 +82,3 @@ def page(
             "x-robots-tag": "noindex",
         },
     )
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of a form that one of our own pages sent.
-
-    Raises:
-        Forbidden: the browser says that another site sent it.
-        InvalidRequest: it is no form.
-    """
-    if request.headers.get("sec-fetch-site", "none") not in _OWN_PAGES:
-        raise Forbidden("This form is for the page of the link only.")
-    body = await request.body()
-    try:
-        fields = parse_qs(body.decode(), strict_parsing=bool(body), max_num_fields=_MAX_FIELDS)
-    except (ValueError, UnicodeDecodeError):
-        raise InvalidRequest("The form cannot be read.") from None
-    return {name: values[0] for name, values in fields.items()}

@@ -8,13 +8,14 @@ from fastapi import Query, Request, Response
 
 from chassis.context import Access
 from chassis.errors import InvalidRequest
+from chassis.forms import read_form
 from chassis.http import KIB, Caller, Router
 from contracts.clients import ClientDirectory
 from services.identity.email_change.service import EmailChangeService
 from services.identity.email_tokens.models import TokenKind
 from services.identity.email_tokens.service import EmailTokens
 from services.identity.errors import WeakPassword
-from services.identity.mail_pages.page import Form, PageKind, page, read_form
+from services.identity.mail_pages.page import Form, PageKind, page
 from services.identity.password_reset.service import PasswordResetService
 from services.identity.verification.service import VerificationService
 

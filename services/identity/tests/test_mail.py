@@ -20,11 +20,12 @@ from pydantic import ValidationError
 
 from chassis.ids import new_id
 from chassis.settings import ForeignSecret
+from contracts.brand import LANGUAGES
 from contracts.clients import Client, TokenMode
 from services.identity.mail import words
 from services.identity.mail.models import Letter, MailKind, QueuedMail
 from services.identity.mail.senders import MailNotSent, MailRefused, ResendSender, SmtpSender, compose
-from services.identity.mail.words import LANGUAGES, Words
+from services.identity.mail.words import Words
 from services.identity.tests.conftest import address, another_identity
 from services.identity.tests.mailed import ask
 from tests.fake_http import fake_http

@@ -12,9 +12,8 @@ from chassis.context import Access
 from chassis.errors import InvalidRequest
 from chassis.http import Caller, Router
 from chassis.models import AnswerModel
+from contracts.brand import LANGUAGES, brand_of
 from contracts.clients import Client, ClientDirectory, ClientNotFound
-from services.identity.mail.brand import brand_of
-from services.identity.mail.words import LANGUAGES
 
 Theme = Literal["auto", "light", "dark"]
 Method = Literal["password", "magic_link", "passkey"]

@@ -1,4 +1,4 @@
-"""A client's brand as its mails and pages show it: only what is safe to show is taken from its settings."""
+"""A client's brand and language in mails and pages: only what is safe to show is taken from its settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+LANGUAGES: Final = ("en", "es", "de", "fr", "ja", "ar")
+"""The languages that everything for users has words in; the first is for everybody else."""
+_RIGHT_TO_LEFT: Final = frozenset({"ar"})
 
 _DEFAULT_COLOR = "#1f4fd8"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -43,6 +47,20 @@ def brand_of(settings: Mapping[str, Any], client_name: str) -> Brand:
         color=color if isinstance(color, str) and _COLOR.fullmatch(color) else _DEFAULT_COLOR,
         locale=locale if isinstance(locale, str) else None,
     )
+
+
+def language_of(*wanted: str | None) -> str:
+    """Return the first of the languages that a language tag (BCP 47) asks for, else English."""
+    for tag in wanted:
+        language = (tag or "").replace("_", "-").partition("-")[0].lower()
+        if language in LANGUAGES:
+            return language
+    return LANGUAGES[0]
+
+
+def direction_of(language: str) -> str:
+    """Return `dir` of HTML for one of the languages."""
+    return "rtl" if language in _RIGHT_TO_LEFT else "ltr"
 
 
 def one_line(value: object) -> str:
