@@ -1,0 +1,1 @@
+"""The hosted login page: between an authorization request and the session that answers it."""
