@@ -252,7 +252,7 @@ def test_everything_else_is_denied_and_stores_are_for_those_who_use_them(manifes
     others = {"default-deny", "names", "to-postgres", "to-nats", "to-redis", "outside"}
     assert set(policies) == PROCESSES | others
     outside = policies["outside"]["spec"]
-    assert outside["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "identity"}}
+    assert manifests.selected(outside["podSelector"]) == {"identity", "orgs", "federation"}
     (rule,) = outside["egress"]
     assert {port["port"] for port in rule["ports"]} == {443, 465, 587}
     block = rule["to"][0]["ipBlock"]
