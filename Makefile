@@ -34,7 +34,12 @@ run: local-env ## Run one more process beside a running system: make run SERVICE
 	@exec $(RUN) -m local run
 
 test: dev-env ## Run all tests, on real servers (ARGS="-k login" for some)
+ifeq ($(strip $(ARGS)),)
+	@$(VENV)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup -m "not alone"
+	@$(VENV)/pytest -m alone
+else
 	@$(VENV)/pytest $(ARGS)
+endif
 
 check: dev-env ## Everything CI checks beside the tests: format, lint, types, layers, contract, protos
 	@$(VENV)/ruff format --check .

@@ -12,10 +12,27 @@ import pytest_socket
 from local.servers import Servers, start_servers
 from tests.harness import System, Tenant
 
+_ROOT = Path(__file__).parent
+
 
 def pytest_runtest_setup() -> None:
     """Tests reach this machine only; what tries to reach the network fails."""
     pytest_socket.socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what may run beside what, for `make test`, which runs the suite on several processes.
+
+    The tests of a file share a process, and so do all that share the running system of tests/conftest.py,
+    which come first, being the most. What takes servers away runs alone.
+    """
+    for item in items:
+        folder = item.path.relative_to(_ROOT).as_posix()
+        if folder.startswith("tests/chaos/"):
+            item.add_marker(pytest.mark.alone)
+        shares_stack = folder.startswith(("tests/e2e/", "tests/contract/"))
+        item.add_marker(pytest.mark.xdist_group("stack" if shares_stack else folder))
+    items.sort(key=lambda item: not item.path.is_relative_to(_ROOT / "tests"))
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,9 @@ from gateway.limits import Limits
 from gateway.refusals import AuditQueue
 from tests.harness import System, Tenant
 
+# What is measured means something only while nothing else runs.
+pytestmark = pytest.mark.alone
+
 ADMIN_KEY = "aak_Zq9vXw7LmN2pRs4TuVyA6bCdE8fGhJkM5nPqR3sTuVw"
 PREFIX = len("aak_")
 

@@ -16,6 +16,9 @@ from services.identity.passwords.schemes import HashPolicy, Scheme
 from services.identity.tests.conftest import PASSWORD, Person, sign_up
 from tests.harness import System
 
+# What is measured means something only while nothing else runs.
+pytestmark = pytest.mark.alone
+
 COST = 12
 IMPORTED = "$pbkdf2-sha256$i=60000$c2FsdA$" + "A" * 43
 ARGON2ID = HashPolicy("argon2id", COST)
