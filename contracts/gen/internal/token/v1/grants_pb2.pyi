@@ -278,11 +278,14 @@ class DeviceRequest(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     IP_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     app_id: _builtins.str
     ip: _builtins.str
     """From where the device asked."""
     user_agent: _builtins.str
+    expires_at: _builtins.int
+    """Unix seconds."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -296,10 +299,11 @@ class DeviceRequest(_message.Message):
         resources: _abc.Iterable[_builtins.str] | None = ...,
         ip: _builtins.str = ...,
         user_agent: _builtins.str = ...,
+        expires_at: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "client_id", b"client_id", "ip", b"ip", "resources", b"resources", "scopes", b"scopes", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "client_id", b"client_id", "expires_at", b"expires_at", "ip", b"ip", "resources", b"resources", "scopes", b"scopes", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +354,75 @@ class DecideDeviceCodeResponse(_message.Message):
 Global___DecideDeviceCodeResponse: _TypeAlias = DecideDeviceCodeResponse  # noqa: Y015
 
 @_typing.final
+class AuthenticateAppRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORIZATION_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    CLIENT_ASSERTION_TYPE_FIELD_NUMBER: _builtins.int
+    CLIENT_ASSERTION_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    authorization: _builtins.str
+    """The header `Authorization` as it came, or empty."""
+    client_id: _builtins.str
+    """The members of the form; each empty when it was not sent."""
+    client_secret: _builtins.str
+    client_assertion_type: _builtins.str
+    client_assertion: _builtins.str
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The resources that the request names: by them the tenant of a client id metadata document is found."""
+
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        authorization: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
+        client_assertion_type: _builtins.str = ...,
+        client_assertion: _builtins.str = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "client_assertion", b"client_assertion", "client_assertion_type", b"client_assertion_type", "client_id", b"client_id", "client_secret", b"client_secret", "origin", b"origin", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthenticateAppRequest: _TypeAlias = AuthenticateAppRequest  # noqa: Y015
+
+@_typing.final
+class AuthenticateAppResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    APP_ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    app_id: _builtins.str
+    method: _builtins.str
+    """RFC 7591 section 2: `none` for a public app, which has proven nothing."""
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        app_id: _builtins.str = ...,
+        method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "client_id", b"client_id", "method", b"method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthenticateAppResponse: _TypeAlias = AuthenticateAppResponse  # noqa: Y015
+
+@_typing.final
 class VerifyOAuthTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -376,11 +449,14 @@ class VerifyOAuthTokenResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CLAIMS_JSON_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    REQUESTED_CLAIMS_JSON_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     error: _builtins.str
     """As `auth.v1.ValidateTokenResponse.error`."""
     claims_json: _builtins.str
     """The verified claims as JSON, empty when not valid."""
+    requested_claims_json: _builtins.str
+    """The `claims` parameter (OpenID Connect Core section 5.5) that the grant was made with, as JSON, or empty."""
     @_builtins.property
     def user(self) -> _users_pb2.User:
         """The user as last heard of, for a user's token."""
@@ -392,10 +468,11 @@ class VerifyOAuthTokenResponse(_message.Message):
         error: _builtins.str = ...,
         claims_json: _builtins.str = ...,
         user: _users_pb2.User | None = ...,
+        requested_claims_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims_json", b"claims_json", "error", b"error", "user", b"user", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims_json", b"claims_json", "error", b"error", "requested_claims_json", b"requested_claims_json", "user", b"user", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,11 @@ class GrantServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.DecideDeviceCodeRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.DecideDeviceCodeResponse.FromString,
                 _registered_method=True)
+        self.AuthenticateApp = channel.unary_unary(
+                '/internal.token.v1.GrantService/AuthenticateApp',
+                request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppResponse.FromString,
+                _registered_method=True)
         self.VerifyOAuthToken = channel.unary_unary(
                 '/internal.token.v1.GrantService/VerifyOAuthToken',
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenRequest.SerializeToString,
@@ -111,6 +116,16 @@ class GrantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuthenticateApp(self, request, context):
+        """AuthenticateApp checks how an app proves itself at an endpoint that is not the token endpoint (RFC 6749 section 2.3).
+
+        The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
+        `private_key_jwt` is used up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyOAuthToken(self, request, context):
         """VerifyOAuthToken verifies an access token of any tenant, as it is now.
         """
@@ -152,6 +167,11 @@ def add_GrantServiceServicer_to_server(servicer, server):
                     servicer.DecideDeviceCode,
                     request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.DecideDeviceCodeRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.DecideDeviceCodeResponse.SerializeToString,
+            ),
+            'AuthenticateApp': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuthenticateApp,
+                    request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppResponse.SerializeToString,
             ),
             'VerifyOAuthToken': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyOAuthToken,
@@ -300,6 +320,33 @@ class GrantService:
             '/internal.token.v1.GrantService/DecideDeviceCode',
             internal_dot_token_dot_v1_dot_grants__pb2.DecideDeviceCodeRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_grants__pb2.DecideDeviceCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuthenticateApp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.GrantService/AuthenticateApp',
+            internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class GrantServiceStub:
     """FindDeviceCode returns the request behind a user code that waits; NOT_FOUND for any other."""
     DecideDeviceCode: _grpc.UnaryUnaryMultiCallable[_grants_pb2.DecideDeviceCodeRequest, _grants_pb2.DecideDeviceCodeResponse]
     """DecideDeviceCode lets the user answer a device's request, once; NOT_FOUND when nothing waits."""
+    AuthenticateApp: _grpc.UnaryUnaryMultiCallable[_grants_pb2.AuthenticateAppRequest, _grants_pb2.AuthenticateAppResponse]
+    """AuthenticateApp checks how an app proves itself at an endpoint that is not the token endpoint (RFC 6749 section 2.3).
+
+    The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
+    `private_key_jwt` is used up.
+    """
     VerifyOAuthToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.VerifyOAuthTokenRequest, _grants_pb2.VerifyOAuthTokenResponse]
     """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
     SignToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.SignTokenRequest, _grants_pb2.SignTokenResponse]
@@ -63,6 +69,12 @@ class GrantServiceAsyncStub(GrantServiceStub):
     """FindDeviceCode returns the request behind a user code that waits; NOT_FOUND for any other."""
     DecideDeviceCode: _aio.UnaryUnaryMultiCallable[_grants_pb2.DecideDeviceCodeRequest, _grants_pb2.DecideDeviceCodeResponse]  # type: ignore[assignment]
     """DecideDeviceCode lets the user answer a device's request, once; NOT_FOUND when nothing waits."""
+    AuthenticateApp: _aio.UnaryUnaryMultiCallable[_grants_pb2.AuthenticateAppRequest, _grants_pb2.AuthenticateAppResponse]  # type: ignore[assignment]
+    """AuthenticateApp checks how an app proves itself at an endpoint that is not the token endpoint (RFC 6749 section 2.3).
+
+    The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
+    `private_key_jwt` is used up.
+    """
     VerifyOAuthToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.VerifyOAuthTokenRequest, _grants_pb2.VerifyOAuthTokenResponse]  # type: ignore[assignment]
     """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
     SignToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.SignTokenRequest, _grants_pb2.SignTokenResponse]  # type: ignore[assignment]
@@ -110,6 +122,18 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grants_pb2.DecideDeviceCodeResponse, _abc.Awaitable[_grants_pb2.DecideDeviceCodeResponse]]:
         """DecideDeviceCode lets the user answer a device's request, once; NOT_FOUND when nothing waits."""
+
+    @_abc_1.abstractmethod
+    def AuthenticateApp(
+        self,
+        request: _grants_pb2.AuthenticateAppRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.AuthenticateAppResponse, _abc.Awaitable[_grants_pb2.AuthenticateAppResponse]]:
+        """AuthenticateApp checks how an app proves itself at an endpoint that is not the token endpoint (RFC 6749 section 2.3).
+
+        The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
+        `private_key_jwt` is used up.
+        """
 
     @_abc_1.abstractmethod
     def VerifyOAuthToken(
