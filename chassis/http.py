@@ -36,6 +36,7 @@ from chassis.errors import (
 from chassis.events import AccessRefused, AdminKeyUsed
 from chassis.models import AnswerModel, field_error
 from chassis.outbox import Outbox
+from chassis.probes import Probes
 from chassis.problems import problem
 from chassis.whole_answers import write_answer
 
@@ -195,7 +196,8 @@ class Operation(TypedDict, total=False):
     declares none), `scope` where: the path parameter that names the client, or `WHOLE` or `LISTED`. Without
     it that is `client_id` where the path has it, and else the whole installation.
     `shortcut` answers without FastAPI (see `Shortcut`; the path has no parameters, and the route is not
-    idempotent). `oauth_errors` routes refuse as OAuth does, by default those of its credential class;
+    idempotent). `endless` routes answer an `EventStream`, which the gateway lets go on for as long as the
+    caller may have it. `oauth_errors` routes refuse as OAuth does, by default those of its credential class;
     `request_body` is the contract's word on a body that the handler reads by itself. The rest is FastAPI's.
     """
 
@@ -207,6 +209,7 @@ class Operation(TypedDict, total=False):
     enrollment: bool
     oauth_errors: bool
     impersonation: bool
+    endless: bool
     permission: str
     scope: str
     status_code: int
@@ -224,7 +227,7 @@ class Router:
 
     What a route declares is written into its operation of the contract (`x-access`, `x-limit`,
     `x-body-limit`, `x-idempotent`, `x-enrollment`, `x-impersonation`, of admin routes `x-permission` and
-    `x-scope`), which is all the gateway needs to know.
+    `x-scope`, of endless ones `x-endless`), which is all the gateway needs to know.
     """
 
     def __init__(self, *, tag: str) -> None:
@@ -272,6 +275,8 @@ class Router:
             "x-errors": "oauth" if options.pop("oauth_errors", access is Access.OAUTH) else "problem",
             "x-impersonation": for_impersonation,
         }
+        if options.pop("endless", False):
+            extra["x-endless"] = True
         permission = options.pop("permission", None)
         scope = options.pop("scope", _CLIENT if f"{{{_CLIENT}}}" in path else WHOLE)
         if access is Access.ADMIN:
@@ -313,7 +318,7 @@ class ServiceFace:
         api: ASGIApp,
         *,
         key: bytes,
-        probes: ASGIApp,
+        probes: Probes,
         probe_paths: frozenset[str],
         outbox: Outbox,
         shortcuts: Mapping[tuple[str, str], Shortcut],
@@ -339,6 +344,7 @@ class ServiceFace:
         try:
             caller = self._verify(scope, headers)
             scope["caller"] = caller
+            scope["probes"] = self._probes
             answer.request_id = caller.request_id
             deadlines.set_budget(_budget(headers.get(_BUDGET_HEADER)))
             if caller.is_break_glass:

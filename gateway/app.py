@@ -60,13 +60,23 @@ class Upstreams:
             )
             for name in SERVICES
         }
+        # Apart, so that streams, which hold their connection, leave requests theirs.
+        self.for_streams = {
+            name: Upstream(
+                settings.addresses(name)[0],
+                tls,
+                max_connections=settings.max_revocation_streams,
+                max_waiting=0,
+            )
+            for name in SERVICES
+        }
 
     async def start(self) -> None:
         """Nothing to do before the first request."""
 
     async def stop(self) -> None:
         """Close the connections once their requests have ended."""
-        for upstream in self.by_service.values():
+        for upstream in (*self.by_service.values(), *self.for_streams.values()):
             await upstream.close()
 
 
@@ -180,7 +190,9 @@ def _face(
         limits=rules.limits,
         origins=rules.origins,
         preflight=rules.preflights.judge,
-        forwarder=Forwarder(reach.upstreams.by_service, reach.signing_keys),
+        forwarder=Forwarder(
+            reach.upstreams.by_service, reach.upstreams.for_streams, reach.signing_keys, probes
+        ),
         own=own,
         security=security_headers(settings.base_url),
         timeout=settings.request_timeout.total_seconds(),

@@ -99,7 +99,8 @@ class GatewaySettings(CookieSettings, AdminTokenSettings):
         400,
         ge=1,
         le=10_000,
-        description="Public `WatchRevocations` streams of all tenants together, per process.",
+        description="Public streams of revocations of all tenants together, per process: as many over gRPC "
+        "(`WatchRevocations`), as many over HTTP.",
     )
     expose_metrics: bool | None = Field(
         None,

@@ -43,7 +43,8 @@ class ContractInvalid(Exception):
 class Operation:
     """One method of one path: who answers it and what the gateway demands before.
 
-    `permission` is what an admin needs for it, and `for_whole` says that it is of the whole installation.
+    `permission` is what an admin needs for it, and `for_whole` says that it is of the whole installation. An
+    `is_endless` one answers a stream that goes on for as long as its caller may have it.
     """
 
     owner: str
@@ -56,6 +57,7 @@ class Operation:
     permission: str | None
     for_whole: bool
     oauth_errors: bool
+    is_endless: bool
 
 
 @dataclass(slots=True)
@@ -204,6 +206,7 @@ def _operation(template: str, method: str, declared: Mapping[str, Any]) -> Opera
             permission=declared.get("x-permission"),
             for_whole=declared.get("x-scope", WHOLE) == WHOLE,
             oauth_errors=declared.get("x-errors") == "oauth",
+            is_endless=declared.get("x-endless", False) is True,
         )
     except (KeyError, ValueError) as error:
         raise ContractInvalid(f"{method} {template} does not declare {error}") from error

@@ -164,7 +164,14 @@ class GatewayFace:
             await self._own[operation.template](request, caller, scope, receive, answer)
             return
         with telemetry.server_span(operation.template, {"traceparent": request.text(b"traceparent") or ""}):
-            await self._forwarder.forward(operation, request, caller, receive, answer, deadline)
+            if not operation.is_endless:
+                await self._forwarder.forward(operation, request, caller, receive, answer, deadline)
+                return
+
+            async def admit() -> None:
+                await self._callers.resolve(operation.access, request, Known())
+
+            await self._forwarder.stream(operation, request, caller, answer, deadline, admit)
 
     async def _answer_options(self, route: Route, request: Inbound, answer: Answer) -> None:
         """Answer a preflight, or a plain OPTIONS; neither reaches a service."""

@@ -7,17 +7,27 @@ service; a longer one streams. It is counted as it comes and cut at the route's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from starlette.types import Receive
 
 from chassis import telemetry
 from chassis.context import HEADER, Access, CallerContext, sign_context
-from chassis.errors import AppError, BodyTooLarge, DeadlineExceeded, InvalidRequest, Unavailable
-from gateway.answer import Answer, is_forwarded
+from chassis.errors import (
+    AppError,
+    BodyTooLarge,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    Unauthenticated,
+    Unavailable,
+)
+from chassis.probes import Probes
+from gateway.answer import Answer, RawHeaders, is_forwarded
 from gateway.contract import Operation
 from gateway.inbound import Inbound
 from gateway.upstream import (
@@ -32,8 +42,12 @@ log = structlog.get_logger()
 
 _READ_AHEAD: Final = 64 * 1024
 _STREAM_IDLE_SECONDS: Final = 60.0
+_ENDLESS_IDLE_SECONDS: Final = 5.0
+_ADMIT_EVERY_SECONDS: Final = 1.0
+_ADMIT_WITHIN_SECONDS: Final = 0.5
 
 FAILED = Counter("gateway_upstream_failures_total", "Requests without an answer.", ["service", "why"])
+STREAMS = Gauge("gateway_streams", "Endless HTTP streams now.", multiprocess_mode="livesum")
 
 
 class ServiceUnavailable(Unavailable):
@@ -49,10 +63,18 @@ class ClientGone(Exception):
 class Forwarder:
     """Knows the services by name."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], keys: Mapping[str, bytes]) -> None:
-        """Take a client and a signing key per service."""
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        for_streams: Mapping[str, Upstream],
+        keys: Mapping[str, bytes],
+        probes: Probes,
+    ) -> None:
+        """Take a client for requests, one for endless streams and a signing key, per service."""
         self._upstreams = upstreams
+        self._for_streams = for_streams
         self._keys = keys
+        self._probes = probes
 
     async def forward(
         self,
@@ -84,6 +106,68 @@ class Forwarder:
             await _answer(response, answer, operation.owner, is_head=request.method == "HEAD")
         finally:
             await response.aclose()
+
+    async def stream(
+        self,
+        operation: Operation,
+        request: Inbound,
+        caller: CallerContext,
+        answer: Answer,
+        deadline: float,
+        admit: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Forward an endless stream, for as long as its caller is admitted and this process serves.
+
+        `deadline` is for its beginning alone; from then on it ends when the service has said nothing for
+        five seconds. `admit` raises `Unauthenticated` or `Forbidden` when the caller has lost its right, and
+        is asked every second.
+
+        Raises:
+            ServiceUnavailable: the service is away, or there are as many streams as there may be.
+            DeadlineExceeded: it did not begin in time.
+        """
+        if self._probes.draining:
+            raise Unavailable("This process is stopping. Begin the stream anew.")
+        headers = self._headers(operation, operation.method, request, caller, deadline)
+        try:
+            response = await self._for_streams[operation.owner].request(
+                operation.method.encode(), request.target, headers, None, deadline
+            )
+        except UpstreamError as error:
+            raise _as_app_error(error, operation.owner) from error
+        try:
+            is_head = request.method == "HEAD"
+            if response.status != HTTPStatus.OK or is_head:
+                await _answer(response, answer, operation.owner, is_head=is_head)
+                return
+            await answer.begin(response.status, _forwarded(response))
+            with STREAMS.track_inprogress():
+                await self._pass_on(response, answer, operation.owner, admit)
+            await answer.body(b"")
+        finally:
+            await response.aclose()
+
+    async def _pass_on(
+        self,
+        response: UpstreamResponse,
+        answer: Answer,
+        owner: str,
+        admit: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Return when the stream has ended, or must. Its parts come at least once a second."""
+        now = asyncio.get_running_loop().time
+        admit_at = now() + _ADMIT_EVERY_SECONDS
+        try:
+            async for part in response.body():
+                response.set_deadline(now() + _ENDLESS_IDLE_SECONDS)
+                if now() >= admit_at:
+                    if self._probes.draining or not await _is_admitted(admit):
+                        return
+                    admit_at = now() + _ADMIT_EVERY_SECONDS
+                await answer.body(part, more=True)
+        except UpstreamError as error:
+            # The peer begins anew; a stream that was cut would tell it no more than one that ended.
+            _as_app_error(error, owner)
 
     def _headers(
         self, operation: Operation, method: str, request: Inbound, caller: CallerContext, deadline: float
@@ -152,8 +236,7 @@ async def _next(receive: Receive) -> tuple[bytes, bool]:
 
 
 async def _answer(response: UpstreamResponse, answer: Answer, owner: str, *, is_head: bool) -> None:
-    nominated = _nominated(response.headers)
-    headers = [pair for pair in response.headers if is_forwarded(pair[0]) and pair[0] not in nominated]
+    headers = _forwarded(response)
     if response.content is not None or is_head:
         await answer.complete(response.status, headers, b"" if is_head else response.content or b"")
         return
@@ -166,6 +249,23 @@ async def _answer(response: UpstreamResponse, answer: Answer, owner: str, *, is_
     except UpstreamError as error:
         raise _as_app_error(error, owner) from error
     await answer.body(b"")
+
+
+async def _is_admitted(admit: Callable[[], Awaitable[None]]) -> bool:
+    """Whether the caller of a stream may go on having it; what cannot be told now changes nothing."""
+    try:
+        async with asyncio.timeout(_ADMIT_WITHIN_SECONDS):
+            await admit()
+    except (Unauthenticated, Forbidden):
+        return False
+    except (TimeoutError, AppError):
+        log.warning("it cannot be told whose stream this is")
+    return True
+
+
+def _forwarded(response: UpstreamResponse) -> RawHeaders:
+    nominated = _nominated(response.headers)
+    return [pair for pair in response.headers if is_forwarded(pair[0]) and pair[0] not in nominated]
 
 
 def _nominated(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -23,6 +23,7 @@ from services.token.oauth.assertions import Assertions
 from services.token.oauth.routes import routes as oauth_routes
 from services.token.oauth.service import OAuthService
 from services.token.revocations.feed import RevocationFeed
+from services.token.revocations.routes import routes as revocation_routes
 from services.token.revocations.service import Revocations
 from services.token.revocations.suspensions import Suspensions
 from services.token.service_accounts import store as account_store
@@ -143,6 +144,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             signing_routes(signing, jwks),
             account_routes(accounts),
             oauth_routes(oauth),
+            revocation_routes(feed),
         ],
         rpc=[
             sessions_rpc(sessions),

@@ -33,6 +33,11 @@ class Operation:
         return str(self.declared["x-access"])
 
     @property
+    def is_endless(self) -> bool:
+        """Whether a good answer has no end."""
+        return bool(self.declared.get("x-endless", False))
+
+    @property
     def path_parameters(self) -> list[str]:
         """The names of its path's parameters."""
         return [

@@ -52,9 +52,24 @@ class World:
         self, operation: Operation, caller: Caller | None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
         """Call the operation on the first tenant's objects, with an acceptable body."""
+        if operation.is_endless:
+            return await self._beginning(operation, caller, headers)
         return await self.stack.call(
             operation.method, self.path(operation), caller, headers=headers, json=operation.body()
         )
+
+    async def _beginning(
+        self, operation: Operation, caller: Caller | None, headers: dict[str, str] | None
+    ) -> httpx.Response:
+        """Call for an answer without an end, and return what it begins with."""
+        sent = {**(caller.headers if caller else {}), **(headers or {})}
+        url = self.stack.gateways[0] + self.path(operation)
+        async with self.stack.http.stream(operation.method, url, headers=sent) as answer:
+            if answer.is_error:
+                await answer.aread()
+                return answer
+            first = await anext(answer.aiter_bytes())
+            return httpx.Response(answer.status_code, headers=answer.headers, content=first)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -35,6 +35,10 @@ _SIGN_OF_LIFE_SECONDS = 0.8
 _READ_ROWS = 10_000
 _FORGET_SECONDS = 60.0
 _MAX_QUEUED = 100_000
+_FULL_SECONDS = 5
+
+MAX_STREAMS = 2000
+"""Streams of all tenants together in one process; those to gateways are not counted."""
 
 MAX_STREAMS_OF_CLIENT = 20
 """Streams one tenant may have in one process.
@@ -102,17 +106,19 @@ class RevocationFeed:
             self._forget_expired()
             await _wait(self._wake, _POLL_SECONDS)
 
-    async def watch(self, client_id: UUID | None) -> AsyncIterator[tuple[list[Revocation], bool]]:
+    async def watch(self, client_id: UUID | None) -> AsyncGenerator[tuple[list[Revocation], bool], None]:
         """Yield what is in force, in parts, the last of them marked; then news, and at times an empty list.
 
         `client_id` narrows to one tenant.
 
         Raises:
             RateLimited: the tenant has as many streams as it may.
-            Unavailable: the stream was read too slowly; it must be begun anew.
+            Unavailable: the process has as many; or the stream was read too slowly, and must be begun anew.
         """
         if client_id is not None and self._streams[client_id] >= MAX_STREAMS_OF_CLIENT:
-            raise RateLimited("Too many streams at once.")
+            raise RateLimited("Too many streams at once.", retry_after=_FULL_SECONDS)
+        if client_id is not None and self._streams.total() >= MAX_STREAMS:
+            raise Unavailable("Too many streams at once.", retry_after=_FULL_SECONDS)
         subscriber = _Subscriber(client_id)
         self._enter(client_id)
         try:

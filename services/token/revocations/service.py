@@ -70,6 +70,15 @@ class Revocations:
         expires_at = now + self._access_ttl + _LEEWAY
         await store.insert(tx, [Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)])
 
+    async def token(self, tx: Tx, client_id: UUID, jti: str, now: datetime) -> None:
+        """Kill one access token, also one of a service account; its session and its siblings live on.
+
+        This is for `/revoke` (RFC 7009): the caller has checked whose token it is.
+        """
+        expires_at = now + self._access_ttl + _LEEWAY
+        # An id never comes back, so it is dead whenever it was issued.
+        await store.insert(tx, [Revocation(client_id, RevocationKind.TOKEN, jti, expires_at, expires_at)])
+
     async def announce(self) -> None:
         """Tell every process that there is news; without NATS they find it by polling."""
         await self._bus.tell(INVALIDATE, "")

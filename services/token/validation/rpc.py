@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from authservice_validator import RevocationKind, VerifiedClaims
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from chassis.errors import InvalidRequest
+from chassis.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from chassis.rpc import RpcContext, RpcService, parse_id
 from contracts.clients import ClientDirectory
 from contracts.gen.auth.v1 import token_pb2
@@ -27,6 +29,8 @@ from services.token.validation.models import Refusal, Verdict
 from services.token.validation.service import ValidationService
 
 MAX_BATCH = 1000
+_ASK_EVERY_SECONDS = 1.0
+_ASK_WITHIN_SECONDS = 0.5
 
 _KINDS = {
     RevocationKind.SESSION: token_pb2.Revocation.KIND_SESSION,
@@ -75,8 +79,20 @@ class TokensRpc(TokenServiceServicer):
     ) -> AsyncIterator[token_pb2.WatchRevocationsResponse]:
         """Stream the revocations of the client of a secret key."""
         client = await self._validation.client_of_server(request.api_key)
+        ask_at = time.monotonic() + _ASK_EVERY_SECONDS
         async for revocations, is_last in self._feed.watch(client.id):
+            if time.monotonic() >= ask_at:
+                await self._check_key(request.api_key)
+                ask_at = time.monotonic() + _ASK_EVERY_SECONDS
             yield _news(revocations, synced=is_last)
+
+    async def _check_key(self, api_key: str) -> None:
+        """Refuse a stream whose key was revoked, or whose client suspended, since it began."""
+        try:
+            async with asyncio.timeout(_ASK_WITHIN_SECONDS):
+                await self._validation.client_of_server(api_key)
+        except (TimeoutError, Unavailable, DeadlineExceeded):
+            return  # what cannot be told now changes nothing
 
 
 class VerificationRpc(VerificationServiceServicer):
