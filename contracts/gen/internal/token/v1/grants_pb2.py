@@ -26,7 +26,7 @@ from contracts.gen.internal.identity.v1 import users_pb2 as internal_dot_identit
 from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einternal/token/v1/grants.proto\x12\x11internal.token.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"\x9e\x01\n\rAuthorization\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x11\n\tresources\x18\x06 \x03(\t\x12\r\n\x05nonce\x18\x07 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x08 \x01(\t\"\xc5\x01\n\x1e\x43reateAuthorizationCodeRequest\x12\x37\n\rauthorization\x18\x01 \x01(\x0b\x32 .internal.token.v1.Authorization\x12\x14\n\x0credirect_uri\x18\x02 \x01(\t\x12\x16\n\x0e\x63ode_challenge\x18\x03 \x01(\t\x12\x10\n\x08\x64pop_jkt\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"/\n\x1f\x43reateAuthorizationCodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\"?\n\x16GetLoginSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"\x8d\x01\n\x0cLoginSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x11\n\tauth_time\x18\x03 \x01(\x03\x12\x0b\n\x03\x61mr\x18\x04 \x03(\t\x12\x0b\n\x03\x61\x63r\x18\x05 \x01(\t\x12\x12\n\nexpires_at\x18\x06 \x01(\x03\"\x8b\x01\n\x17\x43reateDeviceCodeRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x11\n\tresources\x18\x04 \x03(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"h\n\x18\x43reateDeviceCodeResponse\x12\x13\n\x0b\x64\x65vice_code\x18\x01 \x01(\t\x12\x11\n\tuser_code\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x10\n\x08interval\x18\x04 \x01(\x03\"*\n\x15\x46indDeviceCodeRequest\x12\x11\n\tuser_code\x18\x01 \x01(\t\"\x89\x01\n\rDeviceRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x11\n\tresources\x18\x04 \x03(\t\x12\n\n\x02ip\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\x12\n\nexpires_at\x18\x07 \x01(\x03\"\x91\x01\n\x17\x44\x65\x63ideDeviceCodeRequest\x12\x11\n\tuser_code\x18\x01 \x01(\t\x12\x37\n\rauthorization\x18\x02 \x01(\x0b\x32 .internal.token.v1.Authorization\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x1a\n\x18\x44\x65\x63ideDeviceCodeResponse\"\xd1\x01\n\x16\x41uthenticateAppRequest\x12\x15\n\rauthorization\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x15\n\rclient_secret\x18\x03 \x01(\t\x12\x1d\n\x15\x63lient_assertion_type\x18\x04 \x01(\t\x12\x18\n\x10\x63lient_assertion\x18\x05 \x01(\t\x12\x11\n\tresources\x18\x06 \x03(\t\x12*\n\x06origin\x18\x07 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"L\n\x17\x41uthenticateAppResponse\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\"/\n\x17VerifyOAuthTokenRequest\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\"\x96\x01\n\x18VerifyOAuthTokenResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x03 \x01(\t\x12(\n\x04user\x18\x04 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x1d\n\x15requested_claims_json\x18\x05 \x01(\t\"A\n\x10SignTokenRequest\x12\x0b\n\x03typ\x18\x01 \x01(\t\x12\x0b\n\x03\x61lg\x18\x02 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x03 \x01(\t\"\"\n\x11SignTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xd7\x06\n\x0cGrantService\x12\x80\x01\n\x17\x43reateAuthorizationCode\x12\x31.internal.token.v1.CreateAuthorizationCodeRequest\x1a\x32.internal.token.v1.CreateAuthorizationCodeResponse\x12]\n\x0fGetLoginSession\x12).internal.token.v1.GetLoginSessionRequest\x1a\x1f.internal.token.v1.LoginSession\x12k\n\x10\x43reateDeviceCode\x12*.internal.token.v1.CreateDeviceCodeRequest\x1a+.internal.token.v1.CreateDeviceCodeResponse\x12\\\n\x0e\x46indDeviceCode\x12(.internal.token.v1.FindDeviceCodeRequest\x1a .internal.token.v1.DeviceRequest\x12k\n\x10\x44\x65\x63ideDeviceCode\x12*.internal.token.v1.DecideDeviceCodeRequest\x1a+.internal.token.v1.DecideDeviceCodeResponse\x12h\n\x0f\x41uthenticateApp\x12).internal.token.v1.AuthenticateAppRequest\x1a*.internal.token.v1.AuthenticateAppResponse\x12k\n\x10VerifyOAuthToken\x12*.internal.token.v1.VerifyOAuthTokenRequest\x1a+.internal.token.v1.VerifyOAuthTokenResponse\x12V\n\tSignToken\x12#.internal.token.v1.SignTokenRequest\x1a$.internal.token.v1.SignTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einternal/token/v1/grants.proto\x12\x11internal.token.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"\x9e\x01\n\rAuthorization\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x11\n\tresources\x18\x06 \x03(\t\x12\r\n\x05nonce\x18\x07 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x08 \x01(\t\"\xc5\x01\n\x1e\x43reateAuthorizationCodeRequest\x12\x37\n\rauthorization\x18\x01 \x01(\x0b\x32 .internal.token.v1.Authorization\x12\x14\n\x0credirect_uri\x18\x02 \x01(\t\x12\x16\n\x0e\x63ode_challenge\x18\x03 \x01(\t\x12\x10\n\x08\x64pop_jkt\x18\x04 \x01(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"/\n\x1f\x43reateAuthorizationCodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\"?\n\x16GetLoginSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"\x8d\x01\n\x0cLoginSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x11\n\tauth_time\x18\x03 \x01(\x03\x12\x0b\n\x03\x61mr\x18\x04 \x03(\t\x12\x0b\n\x03\x61\x63r\x18\x05 \x01(\t\x12\x12\n\nexpires_at\x18\x06 \x01(\x03\"k\n\x16\x45ndLoginSessionRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"(\n\x17\x45ndLoginSessionResponse\x12\r\n\x05\x65nded\x18\x01 \x01(\x08\"\x8b\x01\n\x17\x43reateDeviceCodeRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x11\n\tresources\x18\x04 \x03(\t\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"h\n\x18\x43reateDeviceCodeResponse\x12\x13\n\x0b\x64\x65vice_code\x18\x01 \x01(\t\x12\x11\n\tuser_code\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\x12\x10\n\x08interval\x18\x04 \x01(\x03\"*\n\x15\x46indDeviceCodeRequest\x12\x11\n\tuser_code\x18\x01 \x01(\t\"\x89\x01\n\rDeviceRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x11\n\tresources\x18\x04 \x03(\t\x12\n\n\x02ip\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\x12\n\nexpires_at\x18\x07 \x01(\x03\"\x91\x01\n\x17\x44\x65\x63ideDeviceCodeRequest\x12\x11\n\tuser_code\x18\x01 \x01(\t\x12\x37\n\rauthorization\x18\x02 \x01(\x0b\x32 .internal.token.v1.Authorization\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x1a\n\x18\x44\x65\x63ideDeviceCodeResponse\"\xd1\x01\n\x16\x41uthenticateAppRequest\x12\x15\n\rauthorization\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x15\n\rclient_secret\x18\x03 \x01(\t\x12\x1d\n\x15\x63lient_assertion_type\x18\x04 \x01(\t\x12\x18\n\x10\x63lient_assertion\x18\x05 \x01(\t\x12\x11\n\tresources\x18\x06 \x03(\t\x12*\n\x06origin\x18\x07 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"L\n\x17\x41uthenticateAppResponse\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\"/\n\x17VerifyOAuthTokenRequest\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\"\x96\x01\n\x18VerifyOAuthTokenResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x03 \x01(\t\x12(\n\x04user\x18\x04 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x1d\n\x15requested_claims_json\x18\x05 \x01(\t\"A\n\x10SignTokenRequest\x12\x0b\n\x03typ\x18\x01 \x01(\t\x12\x0b\n\x03\x61lg\x18\x02 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x03 \x01(\t\"\"\n\x11SignTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xc1\x07\n\x0cGrantService\x12\x80\x01\n\x17\x43reateAuthorizationCode\x12\x31.internal.token.v1.CreateAuthorizationCodeRequest\x1a\x32.internal.token.v1.CreateAuthorizationCodeResponse\x12]\n\x0fGetLoginSession\x12).internal.token.v1.GetLoginSessionRequest\x1a\x1f.internal.token.v1.LoginSession\x12h\n\x0f\x45ndLoginSession\x12).internal.token.v1.EndLoginSessionRequest\x1a*.internal.token.v1.EndLoginSessionResponse\x12k\n\x10\x43reateDeviceCode\x12*.internal.token.v1.CreateDeviceCodeRequest\x1a+.internal.token.v1.CreateDeviceCodeResponse\x12\\\n\x0e\x46indDeviceCode\x12(.internal.token.v1.FindDeviceCodeRequest\x1a .internal.token.v1.DeviceRequest\x12k\n\x10\x44\x65\x63ideDeviceCode\x12*.internal.token.v1.DecideDeviceCodeRequest\x1a+.internal.token.v1.DecideDeviceCodeResponse\x12h\n\x0f\x41uthenticateApp\x12).internal.token.v1.AuthenticateAppRequest\x1a*.internal.token.v1.AuthenticateAppResponse\x12k\n\x10VerifyOAuthToken\x12*.internal.token.v1.VerifyOAuthTokenRequest\x1a+.internal.token.v1.VerifyOAuthTokenResponse\x12V\n\tSignToken\x12#.internal.token.v1.SignTokenRequest\x1a$.internal.token.v1.SignTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,30 +43,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLOGINSESSIONREQUEST']._serialized_end=593
   _globals['_LOGINSESSION']._serialized_start=596
   _globals['_LOGINSESSION']._serialized_end=737
-  _globals['_CREATEDEVICECODEREQUEST']._serialized_start=740
-  _globals['_CREATEDEVICECODEREQUEST']._serialized_end=879
-  _globals['_CREATEDEVICECODERESPONSE']._serialized_start=881
-  _globals['_CREATEDEVICECODERESPONSE']._serialized_end=985
-  _globals['_FINDDEVICECODEREQUEST']._serialized_start=987
-  _globals['_FINDDEVICECODEREQUEST']._serialized_end=1029
-  _globals['_DEVICEREQUEST']._serialized_start=1032
-  _globals['_DEVICEREQUEST']._serialized_end=1169
-  _globals['_DECIDEDEVICECODEREQUEST']._serialized_start=1172
-  _globals['_DECIDEDEVICECODEREQUEST']._serialized_end=1317
-  _globals['_DECIDEDEVICECODERESPONSE']._serialized_start=1319
-  _globals['_DECIDEDEVICECODERESPONSE']._serialized_end=1345
-  _globals['_AUTHENTICATEAPPREQUEST']._serialized_start=1348
-  _globals['_AUTHENTICATEAPPREQUEST']._serialized_end=1557
-  _globals['_AUTHENTICATEAPPRESPONSE']._serialized_start=1559
-  _globals['_AUTHENTICATEAPPRESPONSE']._serialized_end=1635
-  _globals['_VERIFYOAUTHTOKENREQUEST']._serialized_start=1637
-  _globals['_VERIFYOAUTHTOKENREQUEST']._serialized_end=1684
-  _globals['_VERIFYOAUTHTOKENRESPONSE']._serialized_start=1687
-  _globals['_VERIFYOAUTHTOKENRESPONSE']._serialized_end=1837
-  _globals['_SIGNTOKENREQUEST']._serialized_start=1839
-  _globals['_SIGNTOKENREQUEST']._serialized_end=1904
-  _globals['_SIGNTOKENRESPONSE']._serialized_start=1906
-  _globals['_SIGNTOKENRESPONSE']._serialized_end=1940
-  _globals['_GRANTSERVICE']._serialized_start=1943
-  _globals['_GRANTSERVICE']._serialized_end=2798
+  _globals['_ENDLOGINSESSIONREQUEST']._serialized_start=739
+  _globals['_ENDLOGINSESSIONREQUEST']._serialized_end=846
+  _globals['_ENDLOGINSESSIONRESPONSE']._serialized_start=848
+  _globals['_ENDLOGINSESSIONRESPONSE']._serialized_end=888
+  _globals['_CREATEDEVICECODEREQUEST']._serialized_start=891
+  _globals['_CREATEDEVICECODEREQUEST']._serialized_end=1030
+  _globals['_CREATEDEVICECODERESPONSE']._serialized_start=1032
+  _globals['_CREATEDEVICECODERESPONSE']._serialized_end=1136
+  _globals['_FINDDEVICECODEREQUEST']._serialized_start=1138
+  _globals['_FINDDEVICECODEREQUEST']._serialized_end=1180
+  _globals['_DEVICEREQUEST']._serialized_start=1183
+  _globals['_DEVICEREQUEST']._serialized_end=1320
+  _globals['_DECIDEDEVICECODEREQUEST']._serialized_start=1323
+  _globals['_DECIDEDEVICECODEREQUEST']._serialized_end=1468
+  _globals['_DECIDEDEVICECODERESPONSE']._serialized_start=1470
+  _globals['_DECIDEDEVICECODERESPONSE']._serialized_end=1496
+  _globals['_AUTHENTICATEAPPREQUEST']._serialized_start=1499
+  _globals['_AUTHENTICATEAPPREQUEST']._serialized_end=1708
+  _globals['_AUTHENTICATEAPPRESPONSE']._serialized_start=1710
+  _globals['_AUTHENTICATEAPPRESPONSE']._serialized_end=1786
+  _globals['_VERIFYOAUTHTOKENREQUEST']._serialized_start=1788
+  _globals['_VERIFYOAUTHTOKENREQUEST']._serialized_end=1835
+  _globals['_VERIFYOAUTHTOKENRESPONSE']._serialized_start=1838
+  _globals['_VERIFYOAUTHTOKENRESPONSE']._serialized_end=1988
+  _globals['_SIGNTOKENREQUEST']._serialized_start=1990
+  _globals['_SIGNTOKENREQUEST']._serialized_end=2055
+  _globals['_SIGNTOKENRESPONSE']._serialized_start=2057
+  _globals['_SIGNTOKENRESPONSE']._serialized_end=2091
+  _globals['_GRANTSERVICE']._serialized_start=2094
+  _globals['_GRANTSERVICE']._serialized_end=3055
 # @@protoc_insertion_point(module_scope)

@@ -186,6 +186,52 @@ class LoginSession(_message.Message):
 Global___LoginSession: _TypeAlias = LoginSession  # noqa: Y015
 
 @_typing.final
+class EndLoginSessionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    session_id: _builtins.str
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "origin", b"origin", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndLoginSessionRequest: _TypeAlias = EndLoginSessionRequest  # noqa: Y015
+
+@_typing.final
+class EndLoginSessionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    ended: _builtins.bool
+    """False when it lived no more."""
+    def __init__(
+        self,
+        *,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndLoginSessionResponse: _TypeAlias = EndLoginSessionResponse  # noqa: Y015
+
+@_typing.final
 class CreateDeviceCodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

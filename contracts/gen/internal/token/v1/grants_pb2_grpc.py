@@ -45,6 +45,11 @@ class GrantServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.GetLoginSessionRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.LoginSession.FromString,
                 _registered_method=True)
+        self.EndLoginSession = channel.unary_unary(
+                '/internal.token.v1.GrantService/EndLoginSession',
+                request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.EndLoginSessionRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.EndLoginSessionResponse.FromString,
+                _registered_method=True)
         self.CreateDeviceCode = channel.unary_unary(
                 '/internal.token.v1.GrantService/CreateDeviceCode',
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.CreateDeviceCodeRequest.SerializeToString,
@@ -90,6 +95,13 @@ class GrantServiceServicer:
 
     def GetLoginSession(self, request, context):
         """GetLoginSession tells who logged in with a session that still lives; NOT_FOUND for any other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndLoginSession(self, request, context):
+        """EndLoginSession ends a session by which a user is logged in at the issuer, and the grants that end with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +164,11 @@ def add_GrantServiceServicer_to_server(servicer, server):
                     servicer.GetLoginSession,
                     request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.GetLoginSessionRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.LoginSession.SerializeToString,
+            ),
+            'EndLoginSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndLoginSession,
+                    request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.EndLoginSessionRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.EndLoginSessionResponse.SerializeToString,
             ),
             'CreateDeviceCode': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateDeviceCode,
@@ -239,6 +256,33 @@ class GrantService:
             '/internal.token.v1.GrantService/GetLoginSession',
             internal_dot_token_dot_v1_dot_grants__pb2.GetLoginSessionRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_grants__pb2.LoginSession.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndLoginSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.GrantService/EndLoginSession',
+            internal_dot_token_dot_v1_dot_grants__pb2.EndLoginSessionRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_grants__pb2.EndLoginSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class GrantServiceStub:
     """CreateAuthorizationCode keeps what a user granted for a minute, to be redeemed once at the token endpoint."""
     GetLoginSession: _grpc.UnaryUnaryMultiCallable[_grants_pb2.GetLoginSessionRequest, _grants_pb2.LoginSession]
     """GetLoginSession tells who logged in with a session that still lives; NOT_FOUND for any other."""
+    EndLoginSession: _grpc.UnaryUnaryMultiCallable[_grants_pb2.EndLoginSessionRequest, _grants_pb2.EndLoginSessionResponse]
+    """EndLoginSession ends a session by which a user is logged in at the issuer, and the grants that end with it."""
     CreateDeviceCode: _grpc.UnaryUnaryMultiCallable[_grants_pb2.CreateDeviceCodeRequest, _grants_pb2.CreateDeviceCodeResponse]
     """CreateDeviceCode keeps a device's request for ten minutes (RFC 8628)."""
     FindDeviceCode: _grpc.UnaryUnaryMultiCallable[_grants_pb2.FindDeviceCodeRequest, _grants_pb2.DeviceRequest]
@@ -63,6 +65,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     """CreateAuthorizationCode keeps what a user granted for a minute, to be redeemed once at the token endpoint."""
     GetLoginSession: _aio.UnaryUnaryMultiCallable[_grants_pb2.GetLoginSessionRequest, _grants_pb2.LoginSession]  # type: ignore[assignment]
     """GetLoginSession tells who logged in with a session that still lives; NOT_FOUND for any other."""
+    EndLoginSession: _aio.UnaryUnaryMultiCallable[_grants_pb2.EndLoginSessionRequest, _grants_pb2.EndLoginSessionResponse]  # type: ignore[assignment]
+    """EndLoginSession ends a session by which a user is logged in at the issuer, and the grants that end with it."""
     CreateDeviceCode: _aio.UnaryUnaryMultiCallable[_grants_pb2.CreateDeviceCodeRequest, _grants_pb2.CreateDeviceCodeResponse]  # type: ignore[assignment]
     """CreateDeviceCode keeps a device's request for ten minutes (RFC 8628)."""
     FindDeviceCode: _aio.UnaryUnaryMultiCallable[_grants_pb2.FindDeviceCodeRequest, _grants_pb2.DeviceRequest]  # type: ignore[assignment]
@@ -98,6 +102,14 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grants_pb2.LoginSession, _abc.Awaitable[_grants_pb2.LoginSession]]:
         """GetLoginSession tells who logged in with a session that still lives; NOT_FOUND for any other."""
+
+    @_abc_1.abstractmethod
+    def EndLoginSession(
+        self,
+        request: _grants_pb2.EndLoginSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.EndLoginSessionResponse, _abc.Awaitable[_grants_pb2.EndLoginSessionResponse]]:
+        """EndLoginSession ends a session by which a user is logged in at the issuer, and the grants that end with it."""
 
     @_abc_1.abstractmethod
     def CreateDeviceCode(
