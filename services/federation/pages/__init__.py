@@ -1,1 +1,1 @@
-"""The provider's pages: rendered here, in the tenant's name and the user's language, without a need for script."""
+"""The provider's pages, in the tenant's name and the user's language; only passkeys need script."""
