@@ -1,7 +1,7 @@
 """Calls to services that the operator chose: bounded in time and size, without redirects or proxies.
 
-The addresses come from the configuration, so where they lead is not judged; addresses that tenants give need
-more than this.
+The addresses come from the configuration, so where they lead is not judged; addresses that tenants give are
+for `chassis.public_http`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic_core import PydanticCustomError
 
+from chassis.public_addresses import IpAddress, is_public
+
 _MAX_ORIGIN_LENGTH = 300
 _MAX_URL_LENGTH = 2048
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -21,9 +23,6 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65535
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse_origin(value: str) -> str:
@@ -94,27 +93,11 @@ def _is_public(parts: SplitResult) -> bool:
     host = parts.hostname or ""
     address = _ip(host)
     if address is not None:
-        return all(_is_global(place) for place in _places(address))
+        return is_public(address)
     # Odd spellings of IPv4 (2130706433, 0x7f.1, 127.1) fail here: some resolvers take them for addresses.
     if _canonical_host(host) is None or "." not in host:
         return False
     return not host.endswith(_PRIVATE_SUFFIXES)
-
-
-def _is_global(address: IpAddress) -> bool:
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
-
-
-def _places(address: IpAddress) -> list[IpAddress]:
-    """Where a packet to the address may end: itself, or the IPv4 address that is wrapped in it."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return [address]
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
-    if address in _NAT64:
-        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
-    wrapped = [address.sixtofour] if address.sixtofour else []
-    return [address, *wrapped, *(address.teredo or ())]
 
 
 def _ip(host: str) -> IpAddress | None:
