@@ -37,6 +37,13 @@ end
 return value
 """
 
+# KEYS: the state. ARGV: its new value. What was taken, or is too old, stays away.
+_REPLACE = """
+if redis.call('HEXISTS', KEYS[1], 'value') == 0 then return false end
+redis.call('HSET', KEYS[1], 'value', ARGV[1])
+return ARGV[1]
+"""
+
 _TAKE = """
 local value = redis.call('HGET', KEYS[1], 'value')
 redis.call('DEL', KEYS[1])
@@ -60,6 +67,7 @@ class OneTimeState:
         self._prefix = prefix
         self._attempt = redis.register_script(_ATTEMPT) if redis else None
         self._take = redis.register_script(_TAKE) if redis else None
+        self._replace = redis.register_script(_REPLACE) if redis else None
 
     async def put(
         self, kind: str, value: Mapping[str, Any], *, ttl: timedelta, token: str | None = None
@@ -85,6 +93,10 @@ class OneTimeState:
         with _reaching():
             return _parsed(await self._client().hget(self._name(kind, token), _VALUE))
 
+    async def replace(self, kind: str, token: str, value: Mapping[str, Any]) -> bool:
+        """Put another value in a value's place, for as long as that had; False when there is none any more."""
+        return await self._run(self._replace, kind, token, json.dumps(value)) is not None
+
     async def attempt(self, kind: str, token: str, *, limit: int) -> dict[str, Any] | None:
         """Count one attempt and return the value; None when it is used up, taken or too old."""
         return await self._run(self._attempt, kind, token, limit)
@@ -93,7 +105,7 @@ class OneTimeState:
         """Return a value and remove it: of all who ask, one gets it."""
         return await self._run(self._take, kind, token)
 
-    async def _run(self, script: Any, kind: str, token: str, *args: int) -> dict[str, Any] | None:  # noqa: ANN401 - untyped in redis-py
+    async def _run(self, script: Any, kind: str, token: str, *args: int | str) -> dict[str, Any] | None:  # noqa: ANN401 - untyped in redis-py
         self._client()
         if len(token) > _MAX_TOKEN_LENGTH:
             return None
