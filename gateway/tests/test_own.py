@@ -13,6 +13,7 @@ import yaml
 
 from chassis.ratelimit import Limit
 from chassis.settings import Environment
+from contracts.topology import SERVICES
 from gateway.config import GatewaySettings
 from gateway.tests.people import sign_up
 from gateway.tests.running import ADMIN_KEY, RunningGateway, running_gateway
@@ -28,7 +29,7 @@ _ENVIRONMENT = {
     "NATS_URL": f"nats://gateway:{_SECRET}@nats:4222",
     **{
         f"{name}_{kind}": f"{name}:1".lower()
-        for name in ("IDENTITY", "TOKEN", "ORGS", "AUDIT")
+        for name in map(str.upper, SERVICES)
         for kind in ("URL", "GRPC")
     },
 }
