@@ -70,6 +70,11 @@ class GrantServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppResponse.FromString,
                 _registered_method=True)
+        self.EndGrants = channel.unary_unary(
+                '/internal.token.v1.GrantService/EndGrants',
+                request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.EndGrantsRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.EndGrantsResponse.FromString,
+                _registered_method=True)
         self.VerifyOAuthToken = channel.unary_unary(
                 '/internal.token.v1.GrantService/VerifyOAuthToken',
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenRequest.SerializeToString,
@@ -138,6 +143,13 @@ class GrantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndGrants(self, request, context):
+        """EndGrants ends what a user granted to an app, and voids the codes that were not redeemed yet; idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyOAuthToken(self, request, context):
         """VerifyOAuthToken verifies an access token of any tenant, as it is now.
         """
@@ -189,6 +201,11 @@ def add_GrantServiceServicer_to_server(servicer, server):
                     servicer.AuthenticateApp,
                     request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppResponse.SerializeToString,
+            ),
+            'EndGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndGrants,
+                    request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.EndGrantsRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.EndGrantsResponse.SerializeToString,
             ),
             'VerifyOAuthToken': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyOAuthToken,
@@ -391,6 +408,33 @@ class GrantService:
             '/internal.token.v1.GrantService/AuthenticateApp',
             internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_grants__pb2.AuthenticateAppResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.GrantService/EndGrants',
+            internal_dot_token_dot_v1_dot_grants__pb2.EndGrantsRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_grants__pb2.EndGrantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class GrantServiceStub:
     The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
     `private_key_jwt` is used up.
     """
+    EndGrants: _grpc.UnaryUnaryMultiCallable[_grants_pb2.EndGrantsRequest, _grants_pb2.EndGrantsResponse]
+    """EndGrants ends what a user granted to an app, and voids the codes that were not redeemed yet; idempotent."""
     VerifyOAuthToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.VerifyOAuthTokenRequest, _grants_pb2.VerifyOAuthTokenResponse]
     """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
     SignToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.SignTokenRequest, _grants_pb2.SignTokenResponse]
@@ -79,6 +81,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
     `private_key_jwt` is used up.
     """
+    EndGrants: _aio.UnaryUnaryMultiCallable[_grants_pb2.EndGrantsRequest, _grants_pb2.EndGrantsResponse]  # type: ignore[assignment]
+    """EndGrants ends what a user granted to an app, and voids the codes that were not redeemed yet; idempotent."""
     VerifyOAuthToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.VerifyOAuthTokenRequest, _grants_pb2.VerifyOAuthTokenResponse]  # type: ignore[assignment]
     """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
     SignToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.SignTokenRequest, _grants_pb2.SignTokenResponse]  # type: ignore[assignment]
@@ -146,6 +150,14 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         The refusal is UNAUTHENTICATED `invalid_client`, of an app without the right to be there too. An assertion of
         `private_key_jwt` is used up.
         """
+
+    @_abc_1.abstractmethod
+    def EndGrants(
+        self,
+        request: _grants_pb2.EndGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.EndGrantsResponse, _abc.Awaitable[_grants_pb2.EndGrantsResponse]]:
+        """EndGrants ends what a user granted to an app, and voids the codes that were not redeemed yet; idempotent."""
 
     @_abc_1.abstractmethod
     def VerifyOAuthToken(
