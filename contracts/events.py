@@ -763,6 +763,62 @@ class CredentialRefused(DomainEvent):
     path: str
 
 
+# federation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationGranted(DomainEvent):
+    """A user let an app have a code; `session_id` is of the login at the issuer."""
+
+    type: ClassVar[str] = "authorization_granted"
+    target_type: ClassVar[str | None] = "app"
+    session_id: str
+    scopes: tuple[str, ...]
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationRefused(DomainEvent):
+    """An app was sent no answer, as its request asked for one at an address that is not the app's."""
+
+    type: ClassVar[str] = "authorization_refused"
+    target_type: ClassVar[str | None] = "app"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentEvent(DomainEvent):
+    """Something that happened to what a user agreed to at an app."""
+
+    target_type: ClassVar[str | None] = "consent"
+    app_id: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentGranted(ConsentEvent):
+    """A user agreed to what an app asked for."""
+
+    type: ClassVar[str] = "consent_granted"
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRefused(ConsentEvent):
+    """A user did not agree to what an app asked for."""
+
+    type: ClassVar[str] = "consent_refused"
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentWithdrawn(ConsentEvent):
+    """A user took back what it had agreed to; what the app was granted has ended."""
+
+    type: ClassVar[str] = "consent_withdrawn"
+    user_id: str
+
+
 # audit
 
 

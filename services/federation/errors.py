@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import Forbidden, InvalidRequest
+from chassis.errors import Forbidden, InvalidRequest, NotFound
 
 
 class AuthorizationRequestGone(InvalidRequest):
@@ -17,3 +17,10 @@ class FormRefused(Forbidden):
 
     code = "form_refused"
     detail = "This form is for our own page only. Go back and try again."
+
+
+class ConsentNotFound(NotFound):
+    """The user has given no such consent, or has taken it back."""
+
+    code = "consent_not_found"
+    detail = "There is no such consent."

@@ -1,0 +1,1 @@
+"""What users have agreed that apps may do in their name."""
