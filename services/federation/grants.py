@@ -10,7 +10,8 @@ from chassis.rpc import Channel
 from contracts.gen.internal.token.v1 import grants_pb2
 from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
 from contracts.origins import origin_of
-from services.federation.authorize.models import AuthorizationRequest, Login
+from services.federation.authorize.models import AuthorizationRequest
+from services.federation.issuer_sessions.models import Login
 
 if TYPE_CHECKING:
     from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceAsyncStub

@@ -9,9 +9,9 @@ from services.federation.authorize.answers import AuthorizationRefused
 from services.federation.authorize.models import (
     ACR_VALUES,
     AuthorizationRequest,
-    Login,
     Prompt,
 )
+from services.federation.issuer_sessions.models import Login
 
 
 class Step(StrEnum):

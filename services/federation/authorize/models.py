@@ -11,7 +11,7 @@ from uuid import UUID
 from contracts.apps import App
 
 from contracts.clients import Client
-from contracts.gen.internal.identity.v1 import users_pb2
+from services.federation.issuer_sessions.models import Login
 
 OPENID: Final = "openid"
 OFFLINE_ACCESS: Final = "offline_access"
@@ -37,27 +37,6 @@ class Prompt(StrEnum):
     LOGIN = "login"
     CONSENT = "consent"
     SELECT_ACCOUNT = "select_account"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A user who is logged in at the issuer in this browser, by a session that lives.
-
-    `auth_time` and `expires_at` are in Unix seconds; `acr` is of `ACR_VALUES`, or an impersonator's.
-    """
-
-    client_id: UUID
-    session_id: UUID
-    user: users_pb2.User
-    auth_time: int
-    amr: tuple[str, ...]
-    acr: str
-    expires_at: int
-
-    @property
-    def user_id(self) -> UUID:
-        """The user's id, which is the `sub` of every token."""
-        return UUID(self.user.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,7 @@ class ConsentService:
         await self._outbox.append(refused, caller, actor=actor, client_id=client_id)
         CONSENTS.labels("refused").inc()
 
-    async def list(
-        self, client_id: UUID, user_id: UUID, *, before: UUID | None, limit: int
-    ) -> list[Consent]:
+    async def list(self, client_id: UUID, user_id: UUID, *, before: UUID | None, limit: int) -> list[Consent]:
         """Return a user's consents, the newest first, older than `before`."""
         async with self._db.tenant(client_id) as tx:
             return await store.of_user(tx, user_id, before=before, limit=limit)
