@@ -525,6 +525,48 @@ class VerifyOAuthTokenResponse(_message.Message):
 Global___VerifyOAuthTokenResponse: _TypeAlias = VerifyOAuthTokenResponse  # noqa: Y015
 
 @_typing.final
+class ReadIdTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_TOKEN_FIELD_NUMBER: _builtins.int
+    id_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        id_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id_token", b"id_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIdTokenRequest: _TypeAlias = ReadIdTokenRequest  # noqa: Y015
+
+@_typing.final
+class ReadIdTokenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALID_FIELD_NUMBER: _builtins.int
+    CLAIMS_JSON_FIELD_NUMBER: _builtins.int
+    valid: _builtins.bool
+    claims_json: _builtins.str
+    """Its claims as JSON, empty when not valid."""
+    def __init__(
+        self,
+        *,
+        valid: _builtins.bool = ...,
+        claims_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims_json", b"claims_json", "valid", b"valid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIdTokenResponse: _TypeAlias = ReadIdTokenResponse  # noqa: Y015
+
+@_typing.final
 class SignTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -80,6 +80,11 @@ class GrantServiceStub:
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenRequest.SerializeToString,
                 response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenResponse.FromString,
                 _registered_method=True)
+        self.ReadIdToken = channel.unary_unary(
+                '/internal.token.v1.GrantService/ReadIdToken',
+                request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.ReadIdTokenRequest.SerializeToString,
+                response_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.ReadIdTokenResponse.FromString,
+                _registered_method=True)
         self.SignToken = channel.unary_unary(
                 '/internal.token.v1.GrantService/SignToken',
                 request_serializer=internal_dot_token_dot_v1_dot_grants__pb2.SignTokenRequest.SerializeToString,
@@ -157,6 +162,13 @@ class GrantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadIdToken(self, request, context):
+        """ReadIdToken verifies an ID token that comes back as an `id_token_hint`: it is ours, and may have expired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SignToken(self, request, context):
         """SignToken signs claims with the issuer's key; `iss`, `iat` and `jti` are added.
         """
@@ -211,6 +223,11 @@ def add_GrantServiceServicer_to_server(servicer, server):
                     servicer.VerifyOAuthToken,
                     request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenRequest.FromString,
                     response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenResponse.SerializeToString,
+            ),
+            'ReadIdToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadIdToken,
+                    request_deserializer=internal_dot_token_dot_v1_dot_grants__pb2.ReadIdTokenRequest.FromString,
+                    response_serializer=internal_dot_token_dot_v1_dot_grants__pb2.ReadIdTokenResponse.SerializeToString,
             ),
             'SignToken': grpc.unary_unary_rpc_method_handler(
                     servicer.SignToken,
@@ -462,6 +479,33 @@ class GrantService:
             '/internal.token.v1.GrantService/VerifyOAuthToken',
             internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenRequest.SerializeToString,
             internal_dot_token_dot_v1_dot_grants__pb2.VerifyOAuthTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadIdToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.token.v1.GrantService/ReadIdToken',
+            internal_dot_token_dot_v1_dot_grants__pb2.ReadIdTokenRequest.SerializeToString,
+            internal_dot_token_dot_v1_dot_grants__pb2.ReadIdTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

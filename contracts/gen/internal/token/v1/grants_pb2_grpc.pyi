@@ -55,6 +55,8 @@ class GrantServiceStub:
     """EndGrants ends what a user granted to an app, and voids the codes that were not redeemed yet; idempotent."""
     VerifyOAuthToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.VerifyOAuthTokenRequest, _grants_pb2.VerifyOAuthTokenResponse]
     """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
+    ReadIdToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.ReadIdTokenRequest, _grants_pb2.ReadIdTokenResponse]
+    """ReadIdToken verifies an ID token that comes back as an `id_token_hint`: it is ours, and may have expired."""
     SignToken: _grpc.UnaryUnaryMultiCallable[_grants_pb2.SignTokenRequest, _grants_pb2.SignTokenResponse]
     """SignToken signs claims with the issuer's key; `iss`, `iat` and `jti` are added."""
 
@@ -85,6 +87,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     """EndGrants ends what a user granted to an app, and voids the codes that were not redeemed yet; idempotent."""
     VerifyOAuthToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.VerifyOAuthTokenRequest, _grants_pb2.VerifyOAuthTokenResponse]  # type: ignore[assignment]
     """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
+    ReadIdToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.ReadIdTokenRequest, _grants_pb2.ReadIdTokenResponse]  # type: ignore[assignment]
+    """ReadIdToken verifies an ID token that comes back as an `id_token_hint`: it is ours, and may have expired."""
     SignToken: _aio.UnaryUnaryMultiCallable[_grants_pb2.SignTokenRequest, _grants_pb2.SignTokenResponse]  # type: ignore[assignment]
     """SignToken signs claims with the issuer's key; `iss`, `iat` and `jti` are added."""
 
@@ -166,6 +170,14 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grants_pb2.VerifyOAuthTokenResponse, _abc.Awaitable[_grants_pb2.VerifyOAuthTokenResponse]]:
         """VerifyOAuthToken verifies an access token of any tenant, as it is now."""
+
+    @_abc_1.abstractmethod
+    def ReadIdToken(
+        self,
+        request: _grants_pb2.ReadIdTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.ReadIdTokenResponse, _abc.Awaitable[_grants_pb2.ReadIdTokenResponse]]:
+        """ReadIdToken verifies an ID token that comes back as an `id_token_hint`: it is ours, and may have expired."""
 
     @_abc_1.abstractmethod
     def SignToken(
