@@ -24,3 +24,24 @@ class ConsentNotFound(NotFound):
 
     code = "consent_not_found"
     detail = "There is no such consent."
+
+
+class AppUnknown(InvalidRequest):
+    """There is no such app, or it or its tenant is not active: nothing it says may be followed."""
+
+    code = "app_unknown"
+    detail = "The client_id is of no app, or not of one that is active."
+
+
+class RedirectUriRefused(InvalidRequest):
+    """The redirect URI is not the app's, so that no answer may go there (RFC 9700 §4.1.3)."""
+
+    code = "redirect_uri_refused"
+    detail = "The redirect_uri is none that is registered for this app, letter for letter."
+
+
+class InvalidPushedRequest(InvalidRequest):
+    """The `request_uri` stands for no request that the app has pushed: used, too old, or another's."""
+
+    code = "invalid_request_uri"
+    detail = "The request_uri is unknown, used before, or older than 90 seconds."

@@ -147,6 +147,10 @@ class AuthorizationRequests:
         if not await self._one_time.replace(_KIND, waiting.handle, _encode(waiting)):
             raise AuthorizationRequestGone
 
+    async def discard(self, waiting: Waiting) -> None:
+        """Forget a request, whether or not it waits."""
+        await self._one_time.take(_KIND, waiting.handle)
+
     async def take(self, waiting: Waiting) -> None:
         """Use a request up, so that it is answered once: of all who ask, one may.
 
