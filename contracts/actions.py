@@ -15,6 +15,7 @@ class Action(StrEnum):
     ORGANIZATION_TOKEN = "organization.token"  # noqa: S105 - a name
     CLIENT_KEY_ROTATE = "client.key.rotate"
     SERVICE_ACCOUNT_KEY_ROTATE = "service_account.key.rotate"
+    APP_CHANGE = "app.change"
     SCIM_TOKEN_ROTATE = "scim.token.rotate"  # noqa: S105 - a name
     AUDIT_EXPORT = "audit.export"
     BILLING_CHANGE = "billing.change"

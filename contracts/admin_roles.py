@@ -26,6 +26,8 @@ PERMISSIONS: Final = MappingProxyType(
     {
         "admins:read": "see admins, their roles and scopes",
         "admins:write": "add, change and remove admins; never beyond one's own rights",
+        "apps:read": "see the OAuth apps of clients and their secrets",
+        "apps:write": "create, change and delete OAuth apps, their secrets and what lets apps register",
         "audit:export": "take audit events out in bulk",
         "audit:read": "read audit events, verify the chain",
         "audit:write": "put events on hold, purge by retention",
@@ -48,14 +50,22 @@ PERMISSIONS: Final = MappingProxyType(
 """Every permission, and what it allows."""
 
 _OWN: Final = frozenset({"self:prove"})
-_READING: Final = _OWN | frozenset({"clients:read", "machines:read", "users:read"})
+_READING: Final = _OWN | frozenset({"apps:read", "clients:read", "machines:read", "users:read"})
 
 ROLES: Final = MappingProxyType(
     {
         Role.OWNER: frozenset(PERMISSIONS),
         Role.SECURITY_ADMIN: _READING
         | {
-            *("admins:read", "admins:write", "audit:read", "audit:export", "audit:write", "keys:read"),
+            *(
+                "admins:read",
+                "admins:write",
+                "apps:write",
+                "audit:read",
+                "audit:export",
+                "audit:write",
+                "keys:read",
+            ),
             *(
                 "keys:write",
                 "machines:write",

@@ -230,19 +230,20 @@ class ClientDirectory:
             if error.kind is Kind.NOT_FOUND:
                 return None
             raise
-        return ApiKey(answer.key_id, KeyKind(answer.kind), _decode(answer.client), answer.expires_at)
+        return ApiKey(answer.key_id, KeyKind(answer.kind), decode_client(answer.client), answer.expires_at)
 
     async def _ask_for_client(self, client_id: UUID, waits: bool) -> Client | None:
         try:
             request = clients_pb2.GetClientRequest(client_id=str(client_id))
-            return _decode(await self._stub.GetClient(request, wait_for_ready=waits))
+            return decode_client(await self._stub.GetClient(request, wait_for_ready=waits))
         except AppError as error:
             if error.kind is Kind.NOT_FOUND:
                 return None
             raise
 
 
-def _decode(message: clients_pb2.Client) -> Client:
+def decode_client(message: clients_pb2.Client) -> Client:
+    """Return the client that a message of `orgs` tells of."""
     return Client(
         id=UUID(message.id),
         name=message.name,

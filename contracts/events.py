@@ -741,6 +741,66 @@ class ApiKeyRotated(ClientEvent):
     grace_seconds: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppEvent(DomainEvent):
+    """Something that happened to an OAuth app."""
+
+    target_type: ClassVar[str | None] = "app"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppCreated(AppEvent):
+    """An app was created by an admin, or registered itself (`method` is `registration`)."""
+
+    type: ClassVar[str] = "app_created"
+    method: str
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppUpdated(AppEvent):
+    """An app changed; `before` and `after` hold what did."""
+
+    type: ClassVar[str] = "app_updated"
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppDeleted(AppEvent):
+    """An app was deleted, with all its secrets."""
+
+    type: ClassVar[str] = "app_deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSecretCreated(AppEvent):
+    """An app got another secret."""
+
+    type: ClassVar[str] = "app_secret_created"
+    secret_id: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSecretRotated(AppEvent):
+    """A secret of an app was replaced; the old one works for `grace_seconds` more."""
+
+    type: ClassVar[str] = "app_secret_rotated"
+    secret_id: str
+    new_secret_id: str
+    prefix: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSecretRevoked(AppEvent):
+    """A secret of an app was revoked."""
+
+    type: ClassVar[str] = "app_secret_revoked"
+    secret_id: str
+
+
 # gateway, by way of audit
 
 

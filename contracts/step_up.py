@@ -40,6 +40,7 @@ DEFAULTS: Final[Mapping[Action, ActionPolicy]] = MappingProxyType(
         Action.ORGANIZATION_TOKEN: _WHEN_VERY_RISKY,
         Action.CLIENT_KEY_ROTATE: _ALWAYS,
         Action.SERVICE_ACCOUNT_KEY_ROTATE: _ALWAYS,
+        Action.APP_CHANGE: _ALWAYS,
         Action.SCIM_TOKEN_ROTATE: _ALWAYS,
         Action.AUDIT_EXPORT: _ALWAYS,
         Action.BILLING_CHANGE: _ALWAYS,

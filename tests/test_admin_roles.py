@@ -23,7 +23,7 @@ DOCUMENTED = {
     Role.OWNER: set(PERMISSIONS),
     Role.SECURITY_ADMIN: set(PERMISSIONS) - {"clients:write", "users:impersonate", "users:import"},
     Role.SUPPORT_ADMIN: {
-        *("audit:read", "clients:read", "machines:read", "security:read", "self:prove"),
+        *("apps:read", "audit:read", "clients:read", "machines:read", "security:read", "self:prove"),
         *("users:impersonate", "users:import", "users:read", "users:write"),
     },
     Role.BILLING_ADMIN: {"clients:read", "self:prove"},

@@ -15,6 +15,12 @@ from services.orgs.admin_rpc.rpc import admin_rpc
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.routes import routes as api_key_routes
 from services.orgs.api_keys.service import ApiKeyService
+from services.orgs.apps import store as app_store
+from services.orgs.apps.directory import AppAnswers
+from services.orgs.apps.routes import routes as app_routes
+from services.orgs.apps.rpc import apps_rpc
+from services.orgs.apps.service import AppService
+from services.orgs.apps.uris import PublicUrls
 from services.orgs.clients.routes import routes as client_routes
 from services.orgs.clients.rpc import clients_rpc, settings_rpc
 from services.orgs.clients.service import ClientService
@@ -32,19 +38,24 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
 
     usage = LastUsed(db, service.clock, key_store.note_uses)
     api_keys = ApiKeyService(db, outbox, bus, cursors, usage, service.clock, guard)
+    urls = PublicUrls(allow_private=settings.oidc_allow_private)
     clients = ClientService(
-        db, outbox, bus, cursors, service.clock, default_token_mode=settings.default_token_mode
+        db, outbox, bus, cursors, service.clock, default_token_mode=settings.default_token_mode, urls=urls
     )
+    apps = AppService(db, outbox, bus, service.clock, cursors=cursors, guard=guard, urls=urls)
+    app_answers = AppAnswers(db)
+    secret_usage = LastUsed(db, service.clock, app_store.note_uses)
     return service.app(
-        routes=[client_routes(clients), api_key_routes(api_keys)],
+        routes=[client_routes(clients), api_key_routes(api_keys), app_routes(apps)],
         rpc=[
             clients_rpc(clients, api_keys),
             settings_rpc(clients),
+            apps_rpc(app_answers, secret_usage),
             admin_rpc(clients, api_keys, outbox, token),
         ],
         callers=RPC_CALLERS,
-        jobs={"key usage": usage.run},
-        resources=[usage],
+        jobs={"key usage": usage.run, "app secret usage": secret_usage.run},
+        resources=[usage, secret_usage],
     )
 
 

@@ -24,3 +24,8 @@ class OrgsSettings(ServiceSettings):
     default_token_mode: TokenMode = Field(
         TokenMode.RS256, description="How a new client's access tokens are signed, unless it asks otherwise."
     )
+    oidc_allow_private: bool = Field(
+        False,
+        description="Let back-channel logout URIs of apps, and client id metadata documents, be at private "
+        "addresses and logout URIs use plain http. For development only.",
+    )

@@ -34,3 +34,38 @@ class TooManyApiKeys(Conflict):
 
     code = "too_many_api_keys"
     detail = "The client has as many live API keys as it may. Revoke one first."
+
+
+class AppNotFound(NotFound):
+    """The client has no app with this id."""
+
+    code = "app_not_found"
+    detail = "There is no such app."
+
+
+class AppSecretNotFound(NotFound):
+    """The app has no live secret with this id."""
+
+    code = "app_secret_not_found"
+    detail = "There is no such secret."
+
+
+class AppWithoutSecrets(Conflict):
+    """The app proves itself otherwise, or not at all."""
+
+    code = "app_without_secrets"
+    detail = "The app does not prove itself by a secret. Change its token_endpoint_auth_method first."
+
+
+class TooManyApps(Conflict):
+    """The client has as many apps as it may."""
+
+    code = "too_many_apps"
+    detail = "The client has as many apps as it may. Delete one first."
+
+
+class TooManyAppSecrets(Conflict):
+    """The app has as many live secrets as it may."""
+
+    code = "too_many_app_secrets"
+    detail = "The app has as many live secrets as it may. Revoke one first."

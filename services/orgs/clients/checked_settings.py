@@ -8,6 +8,8 @@ from chassis.errors import UnprocessableRequest
 from contracts import password_policy, security_policy
 from contracts.password_policy import check_password_policy
 from contracts.security_policy import check_policy
+from services.orgs.apps.tenant import PREFIX, check_oidc_settings
+from services.orgs.apps.uris import PublicUrls
 from services.orgs.clients.documents import Document
 
 _CHECKS: Mapping[str, Callable[[object, str], object]] = {
@@ -25,6 +27,17 @@ def check_settings(changes: Document) -> None:
     for name, check in _CHECKS.items():
         if changes.get(name) is not None:
             check(changes[name], f"settings.{name}")
+
+
+def check_oidc(merged: Document, changes: Document, urls: PublicUrls) -> None:
+    """Check the settings of the tenant as an app, all of them, when one of them changes.
+
+    Raises:
+        UnprocessableRequest: one breaks its rules; `errors` names the path of each fault.
+    """
+    if any(name.startswith(PREFIX) for name in changes):
+        checked = check_oidc_settings(merged)
+        urls.check([("settings.oidc_backchannel_logout_uri", checked.backchannel_logout_uri or "")])
 
 
 def check_is_ruled(name: str) -> None:

@@ -13,14 +13,19 @@ from contracts.clients import TokenMode
 from services.orgs.clients.documents import check_document
 from services.orgs.clients.models import ClientStatus
 from services.orgs.clients.slugs import parse_slug
-from services.orgs.clients.urls import parse_origin, parse_webhook_url
+from services.orgs.clients.urls import parse_origin, parse_public_url
 
 _MAX_ORIGINS = 100
 # Controls, line breaks and marks that turn the direction of writing: they make one name look like another.
 _DECEPTIVE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
-def _check_name(value: str) -> str:
+def check_name(value: str) -> str:
+    """Return a text that people read.
+
+    Raises:
+        PydanticCustomError: it holds characters that are not seen.
+    """
     if _DECEPTIVE.search(value):
         raise PydanticCustomError("name_invalid", "must not contain control or invisible characters")
     return value
@@ -31,7 +36,7 @@ def _without_repeats(origins: list[str]) -> list[str]:
 
 
 Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), AfterValidator(_check_name)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), AfterValidator(check_name)
 ]
 """A name that people read."""
 
@@ -42,7 +47,7 @@ Origins = Annotated[
 ]
 """Exact browser origins."""
 
-WebhookUrl = Annotated[str, AfterValidator(parse_webhook_url)]
+WebhookUrl = Annotated[str, AfterValidator(parse_public_url)]
 """A public https URL."""
 
 Settings = Annotated[dict[str, Any], AfterValidator(check_document)]

@@ -39,7 +39,7 @@ class ClientsRpc(ClientServiceServicer):
         """Answer what a live key stands for, also when its client is suspended: the status says so."""
         found = await self._api_keys.resolve(request.key_sha256)
         return clients_pb2.ResolveApiKeyResponse(
-            client=_encode(found.client),
+            client=encode_client(found.client),
             key_id=str(found.id),
             kind=found.kind,
             expires_at=int(found.expires_at.timestamp()) if found.expires_at else 0,
@@ -51,7 +51,7 @@ class ClientsRpc(ClientServiceServicer):
         _context: RpcContext,
     ) -> clients_pb2.Client:
         """Answer a client by its id."""
-        return _encode(await self._clients.get(parse_client_id(request.client_id)))
+        return encode_client(await self._clients.get(parse_client_id(request.client_id)))
 
     async def AllowsOrigin(
         self,
@@ -81,7 +81,7 @@ class SettingsRpc(SettingsServiceServicer):
         except (ValueError, RecursionError):
             raise InvalidRequest("value_json: must be JSON") from None
         caller = caller_behind(request.origin, client_id)
-        return _encode(
+        return encode_client(
             await self._clients.put_setting(caller, client_id, request.name, value, merges=request.merges)
         )
 
@@ -109,7 +109,8 @@ def parse_client_id(text: str) -> UUID:
         raise ClientNotFound from None
 
 
-def _encode(client: Client) -> clients_pb2.Client:
+def encode_client(client: Client) -> clients_pb2.Client:
+    """Return a client as other processes are told of it."""
     return clients_pb2.Client(
         id=str(client.id),
         name=client.name,

@@ -25,8 +25,9 @@ from contracts.clients import INVALIDATE, ClientNotFound, TokenMode
 from contracts.relying_party import RelyingPartySettings
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.models import NewApiKey, draw_key
+from services.orgs.apps.uris import PublicUrls
 from services.orgs.clients import store
-from services.orgs.clients.checked_settings import check_is_ruled, check_settings
+from services.orgs.clients.checked_settings import check_is_ruled, check_oidc, check_settings
 from services.orgs.clients.documents import MASK, Document, check_document, masked_for_audit, merge
 from services.orgs.clients.models import DEFAULT_CELL, Client, ClientStatus
 from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
@@ -58,8 +59,10 @@ class ClientService:
         clock: Clock,
         *,
         default_token_mode: TokenMode,
+        urls: PublicUrls,
     ) -> None:
-        """Take the parts, and the token mode of clients that choose none."""
+        """Take the parts, the token mode of clients that choose none, and which URLs we may call."""
+        self._urls = urls
         self._db = db
         self._outbox = outbox
         self._bus = bus
@@ -83,7 +86,7 @@ class ClientService:
             token_mode=wanted.token_mode or self._default_token_mode,
             allowed_origins=tuple(wanted.allowed_origins),
             webhook_url=wanted.webhook_url,
-            settings=_merged({}, wanted.settings),
+            settings=self._merged({}, wanted.settings),
             cell=DEFAULT_CELL,
             created_at=now,
             updated_at=now,
@@ -155,7 +158,7 @@ class ClientService:
             before = await store.lock(tx, client_id)
             if before is None:
                 raise ClientNotFound
-            after = _changed(before, changes)
+            after = self._changed(before, changes)
             if after == before:
                 return before
             after = await self._store_change(tx, caller, before, after)
@@ -183,7 +186,7 @@ class ClientService:
             if before is None:
                 raise ClientNotFound
             put = merge_patched(before.settings.get(name), value) if merges else value
-            after = replace(before, settings=_merged(before.settings, _bounded({name: put})))
+            after = replace(before, settings=self._merged(before.settings, _bounded({name: put})))
             if after == before:
                 return before
             after = await self._store_change(tx, caller, before, after)
@@ -208,40 +211,41 @@ class ClientService:
             client = replace(client, slug=distinct(wanted))
         raise SlugTaken
 
+    def _changed(self, client: Client, changes: UpdateClientRequest) -> Client:
+        """Apply the members that were sent, and only those."""
+        sent = changes.model_fields_set
+        token_mode = changes.token_mode if "token_mode" in sent else client.token_mode
+        if _is_downgrade(client.token_mode, token_mode) and not changes.allow_token_mode_downgrade:
+            raise TokenModeDowngrade
+        return replace(
+            client,
+            name=changes.name if "name" in sent else client.name,
+            allowed_origins=tuple(changes.allowed_origins)
+            if "allowed_origins" in sent
+            else client.allowed_origins,
+            webhook_url=changes.webhook_url if "webhook_url" in sent else client.webhook_url,
+            settings=self._merged(client.settings, changes.settings)
+            if "settings" in sent
+            else client.settings,
+            status=changes.status if "status" in sent else client.status,
+            token_mode=token_mode,
+        )
 
-def _changed(client: Client, changes: UpdateClientRequest) -> Client:
-    """Apply the members that were sent, and only those."""
-    sent = changes.model_fields_set
-    token_mode = changes.token_mode if "token_mode" in sent else client.token_mode
-    if _is_downgrade(client.token_mode, token_mode) and not changes.allow_token_mode_downgrade:
-        raise TokenModeDowngrade
-    return replace(
-        client,
-        name=changes.name if "name" in sent else client.name,
-        allowed_origins=tuple(changes.allowed_origins)
-        if "allowed_origins" in sent
-        else client.allowed_origins,
-        webhook_url=changes.webhook_url if "webhook_url" in sent else client.webhook_url,
-        settings=_merged(client.settings, changes.settings) if "settings" in sent else client.settings,
-        status=changes.status if "status" in sent else client.status,
-        token_mode=token_mode,
-    )
+    def _merged(self, stored: Document, changes: Document) -> Document:
+        check_settings(changes)
+        try:
+            merged = merge(stored, changes)
+        except PydanticCustomError as error:
+            fault = FieldError(field="settings", code=error.type, detail=error.message())
+            raise UnprocessableRequest(errors=(fault,)) from None
+        if any(name.startswith(relying_party.PREFIX) for name in changes):
+            _check_relying_party(merged)
+        check_oidc(merged, changes, self._urls)
+        return merged
 
 
 def _is_downgrade(present: TokenMode, wanted: TokenMode) -> bool:
     return wanted is TokenMode.HS256 and present is not TokenMode.HS256
-
-
-def _merged(stored: Document, changes: Document) -> Document:
-    check_settings(changes)
-    try:
-        merged = merge(stored, changes)
-    except PydanticCustomError as error:
-        fault = FieldError(field="settings", code=error.type, detail=error.message())
-        raise UnprocessableRequest(errors=(fault,)) from None
-    if any(name.startswith(relying_party.PREFIX) for name in changes):
-        _check_relying_party(merged)
-    return merged
 
 
 def _check_relying_party(settings: Document) -> None:

@@ -1,6 +1,6 @@
-"""URLs an administrator gives us: exact browser origins, and where webhooks go.
+"""URLs an administrator gives us: exact browser origins, and what we may call.
 
-Both are judged by their text alone. What a webhook's name resolves to is checked again when one is delivered.
+Both are judged by their text alone. What a name resolves to is checked again when it is called.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parse_origin(value: str) -> str:
         raise PydanticCustomError(
             "origin_not_exact", "must be one exact origin: scheme://host or scheme://host:port, nothing more"
         )
-    scheme, host, port = match[1], _canonical_host(match[2]), match[3]
+    scheme, host, port = match[1], canonical_host(match[2]), match[3]
     if host is None or (port and not 0 < int(port) <= _MAX_PORT):
         raise PydanticCustomError("origin_not_exact", "has a host or a port that does not exist")
     if scheme == "http" and not _is_loopback(host):
@@ -45,8 +45,8 @@ def parse_origin(value: str) -> str:
     return f"{scheme}://{host}" + (f":{int(port)}" if port and int(port) != _DEFAULT_PORTS[scheme] else "")
 
 
-def parse_webhook_url(value: str) -> str:
-    """Return a URL that webhooks may go to, unchanged.
+def parse_public_url(value: str) -> str:
+    """Return a URL that we may call (a webhook, a back-channel logout) or show to users, unchanged.
 
     Raises:
         PydanticCustomError: it is not plain https, carries a user or a fragment, or names a private place.
@@ -67,8 +67,11 @@ def parse_webhook_url(value: str) -> str:
     return value
 
 
-def _canonical_host(host: str) -> str | None:
-    """Return a host as browsers write it; None when there can be no such host."""
+def canonical_host(host: str) -> str | None:
+    """Return a host as browsers write it; None when there can be no such host.
+
+    The host is in lower case already; an IPv6 address stands in brackets.
+    """
     if host.startswith("["):
         try:
             return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
@@ -95,7 +98,7 @@ def _is_public(parts: SplitResult) -> bool:
     if address is not None:
         return is_public(address)
     # Odd spellings of IPv4 (2130706433, 0x7f.1, 127.1) fail here: some resolvers take them for addresses.
-    if _canonical_host(host) is None or "." not in host:
+    if canonical_host(host) is None or "." not in host:
         return False
     return not host.endswith(_PRIVATE_SUFFIXES)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from services.orgs.clients.urls import parse_origin, parse_webhook_url
+from services.orgs.clients.urls import parse_origin, parse_public_url
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_origin_when_not_exact_or_not_secure_then_refused(origin: str) -> None:
     ],
 )
 def test_webhook_when_public_https_then_unchanged(url: str) -> None:
-    assert parse_webhook_url(url) == url
+    assert parse_public_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_webhook_when_public_https_then_unchanged(url: str) -> None:
 )
 def test_webhook_when_private_or_not_plain_https_then_refused(url: str) -> None:
     with pytest.raises(PydanticCustomError):
-        parse_webhook_url(url)
+        parse_public_url(url)
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[a-z0-9.\[\]:@/*-]{0,30}", fullmatch=True))
@@ -187,6 +187,6 @@ def test_origin_when_accepted_then_parsing_it_again_changes_nothing(text: str) -
 @given(st.text(max_size=80) | st.from_regex(r"https://[a-z0-9.\[\]:@/*-]{0,40}", fullmatch=True))
 def test_webhook_when_anything_is_given_then_refused_or_unchanged(text: str) -> None:
     try:
-        assert parse_webhook_url(text) == text
+        assert parse_public_url(text) == text
     except PydanticCustomError:
         return
