@@ -14,7 +14,9 @@ from signing import (
     KEYS,
     LEEWAY,
     NOW,
+    RESOURCE,
     RS,
+    Json,
     header,
     jws,
     payload,
@@ -24,7 +26,10 @@ from signing import (
 
 
 class Vector(NamedTuple):
-    """One token and the answer to it; `control` names the accepted token that it was made from."""
+    """One token and the answer to it; `control` names the accepted token that it was made from.
+
+    `settings` stand in for those of the common verifier.
+    """
 
     id: str
     attack: str
@@ -33,13 +38,20 @@ class Vector(NamedTuple):
     expect: str = "invalid_token"
     source: str = "jwks"
     control: str = "valid-rs256"
+    settings: Json | None = None
 
 
 def accepted() -> Iterator[Vector]:
     """Tokens that must be accepted: the positive controls, and what strictness must not break."""
 
-    def good(id: str, comment: str, token: str, source: str = "jwks") -> Vector:  # noqa: A002
-        return Vector(id, "control", comment, token, "valid", source, id)
+    def good(
+        id: str,  # noqa: A002
+        comment: str,
+        token: str,
+        source: str = "jwks",
+        settings: Json | None = None,
+    ) -> Vector:
+        return Vector(id, "control", comment, token, "valid", source, id, settings)
 
     yield good("valid-rs256", "RS256", RS)
     yield good("valid-es256", "ES256", ES)
@@ -80,3 +92,22 @@ def accepted() -> Iterator[Vector]:
     yield good(
         "valid-cnf", "a bound token; its proof is another check", jws(header(), payload(cnf={"jkt": "x"}))
     )
+    for use in ("oauth", "client_credentials"):
+        only = jws(header(), payload(token_use=use, scope="orders:read"))
+        yield good(f"valid-{use}", "where this use is let in", only, settings={"token_uses": [use]})
+        both = {"token_uses": ["access", use]}
+        yield good(f"valid-{use}-beside-access", "where both are let in", only, settings=both)
+    yield good("valid-aud-resource", "for a resource (RFC 8707)", FOR_RESOURCE, settings=AT_RESOURCE)
+    yield good("valid-aud-any", "where any audience will do", RS, settings={"audience": None})
+    several = jws(header(), payload(aud=["a", RESOURCE]))
+    yield good("valid-aud-any-list", "where any audience will do", several, settings={"audience": None})
+    yield good("valid-client-any", "where any tenant will do", RS, settings={"client_id": None})
+    status = {"status_list": {"idx": 7, "uri": "https://auth.example.com/.well-known/status-lists/1"}}
+    yield good("valid-status", "its place in a status list", jws(header(), payload(status=status)))
+
+
+AT_RESOURCE: Json = {"audience": RESOURCE, "token_uses": ["access", "oauth"]}
+FOR_RESOURCE = jws(
+    header(),
+    payload(aud=RESOURCE, token_use="oauth", azp="app-1", scope="orders:read"),  # noqa: S106 - a word
+)

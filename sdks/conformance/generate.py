@@ -16,17 +16,21 @@ import sys
 from accepted import accepted
 from forged import algorithms, headers, key_bindings, serializations, signatures
 from misclaimed import claims, refused_keys, revocations
+from proofs import MAX_AGE, accepted_proofs, forged_proofs
+from requests_to_guard import metadata, requests
 from signing import AUDIENCE, CLIENT, HERE, ISSUER, KEYS, LEEWAY, NOW, Json, b64, public_keys
+from streams import streams
 
 
 def document() -> Json:
     """The whole of `vectors.json`."""
     groups = (accepted, algorithms, key_bindings, headers, serializations, signatures, claims)
     tokens = [vector._asdict() for group in groups for vector in group()]
-    ids = [vector["id"] for vector in tokens]
-    if len(set(ids)) != len(ids):
-        raise ValueError(f"two vectors have one id: {sorted(i for i in ids if ids.count(i) > 1)}")
-    return {
+    for vector in tokens:
+        if vector["settings"] is None:
+            del vector["settings"]
+    proofs = [proof._asdict() for proof in (*accepted_proofs(), *forged_proofs())]
+    whole = {
         "about": "Written by generate.py; see README.md. The keys are test keys and protect nothing.",
         "verifier": {
             "issuer": ISSUER,
@@ -46,7 +50,17 @@ def document() -> Json:
         + [{"id": "weak-zeros", "attack": "J-03", "secret": b64(bytes(64))}],
         "refused_keys": list(refused_keys()),
         "revocations": list(revocations()),
+        "streams": list(streams()),
+        "proof_verifier": {"max_age": MAX_AGE, "leeway": LEEWAY, "now": NOW},
+        "proofs": proofs,
+        "requests": list(requests()),
+        "metadata": list(metadata()),
     }
+    for group, entries in whole.items():
+        ids = [entry["id"] for entry in entries if "id" in entry] if isinstance(entries, list) else []
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"two {group} have one id: {sorted(i for i in ids if ids.count(i) > 1)}")
+    return whole
 
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@
 import json
 from collections.abc import Iterator
 
-from accepted import Vector
+from accepted import AT_RESOURCE, Vector
 from signing import (
     ABSENT,
     AUDIENCE,
@@ -15,6 +15,7 @@ from signing import (
     LEEWAY,
     NOW,
     OTHER_CLIENT,
+    RESOURCE,
     Json,
     b64,
     header,
@@ -100,6 +101,10 @@ def claims() -> Iterator[Vector]:
             "mfa": ("J-13", "mfa"),
             "admin": ("J-05", "admin"),
             "client-credentials": ("J-13", "client_credentials"),
+            "oauth": ("J-13", "oauth"),
+            "enrollment": ("J-13", "enrollment"),
+            "null": ("J-13", None),
+            "empty": ("J-13", ""),
             "case": ("J-13", "Access"),
             "list": ("J-13", ["access"]),
         },
@@ -130,7 +135,53 @@ def claims() -> Iterator[Vector]:
         late = jws(header(), payload(exp=NOW - ago, iat=NOW - 7200, nbf=NOW - 7200))
         yield Vector(f"exp-past-{name}", "J-11", "expired", late, "token_expired")
     yield Vector("exp-zero", "J-11", "expired in 1970", jws(header(), payload(exp=0)), "token_expired")
+    yield from elsewhere()
     yield from raw_payloads()
+
+
+def elsewhere() -> Iterator[Vector]:
+    """Tokens that are good somewhere, at a verifier for something else."""
+    everything = ["access", "oauth", "client_credentials"]
+    for name, use, uses in (
+        ("access-at-machines", "access", ["client_credentials"]),
+        ("access-at-apps", "access", ["oauth"]),
+        ("oauth-at-machines", "oauth", ["client_credentials"]),
+        ("machine-at-apps", "client_credentials", ["access", "oauth"]),
+        ("enrollment-anywhere", "enrollment", everything),
+        ("id-anywhere", "id", everything),
+        ("refresh-anywhere", "refresh", everything),
+        ("joined", "access oauth", everything),
+    ):
+        settings = {"token_uses": uses}
+        yield Vector(
+            f"use-{name}",
+            "J-13",
+            "a use that is not let in here",
+            jws(header(), payload(token_use=use)),
+            control="valid-oauth" if "oauth" in uses else "valid-client_credentials",
+            settings=settings,
+        )
+    for name, audience in {
+        "tenant": CLIENT,
+        "tenant-list": [CLIENT],
+        "parent": AUDIENCE,
+        "child": RESOURCE + "/1",
+        "slash": RESOURCE + "/",
+        "query": RESOURCE + "?x=1",
+        "and-tenant": [RESOURCE, CLIENT],
+        "and-sibling": [RESOURCE, "https://api.example.com/invoices"],
+        "joined": f"{RESOURCE} {CLIENT}",
+    }.items():
+        token = jws(header(), payload(aud=audience, token_use="oauth"))  # noqa: S106 - a word
+        comment = "for another resource"
+        yield Vector(
+            f"resource-{name}", "J-10", comment, token, control="valid-aud-resource", settings=AT_RESOURCE
+        )
+    for name, absent in {"absent": ABSENT, "empty": [], "null": None}.items():
+        token = jws(header(), payload(aud=absent))
+        settings = {"audience": None}
+        comment = "for nobody, where any audience will do"
+        yield Vector(f"any-aud-{name}", "J-10", comment, token, control="valid-aud-any", settings=settings)
 
 
 def raw_payloads() -> Iterator[Vector]:
