@@ -113,6 +113,8 @@ def security_statements(metadata: MetaData, tenant_role: str, jobs_role: str) ->
     ]
     for table in metadata.sorted_tables:
         statements += _table_security(table, tenant_role, jobs_role)
+    for sequence in metadata.info.get("sequences", ()):
+        statements.append(f'GRANT USAGE, SELECT ON SEQUENCE {sequence} TO "{tenant_role}", "{jobs_role}"')
     for function in metadata.info.get("jobs_functions", ()):
         statements += [
             f'REVOKE ALL ON FUNCTION {function} FROM PUBLIC, "{tenant_role}"',

@@ -28,9 +28,7 @@ _ENVIRONMENT = {
     "INTERNAL_AUTH_KEY": _SECRET,
     "NATS_URL": f"nats://gateway:{_SECRET}@nats:4222",
     **{
-        f"{name}_{kind}": f"{name}:1".lower()
-        for name in map(str.upper, SERVICES)
-        for kind in ("URL", "GRPC")
+        f"{name}_{kind}": f"{name}:1".lower() for name in map(str.upper, SERVICES) for kind in ("URL", "GRPC")
     },
 }
 

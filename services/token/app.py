@@ -42,6 +42,9 @@ from services.token.signing.routes import routes as signing_routes
 from services.token.signing.rpc import secrets_rpc
 from services.token.signing.seal_check import SealCheck
 from services.token.signing.service import SigningService
+from services.token.status_lists.bits import StatusBits
+from services.token.status_lists.routes import routes as status_list_routes
+from services.token.status_lists.service import StatusLists
 from services.token.tables import Base
 from services.token.validation.keys import public_keys, secrets
 from services.token.validation.rpc import validation_rpc
@@ -56,7 +59,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), bus)
 
     revocations = Revocations(db, bus, service.clock, settings.jwt_access_ttl)
-    feed = RevocationFeed(db, bus, service.clock)
+    bits = StatusBits()
+    feed = RevocationFeed(db, bus, service.clock, bits)
 
     seal_check = SealCheck(db, service.sealer)
     keyring = Keyring(db, service.sealer, bus, service.clock, seal_check)
@@ -86,7 +90,9 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         subject="events.orgs.client_updated",
     )
 
-    access_tokens = AccessTokens(settings.base_url, settings.jwt_access_ttl)
+    access_tokens = AccessTokens(
+        settings.base_url, settings.jwt_access_ttl, with_status=settings.status_lists
+    )
     sessions = SessionService(
         db,
         service.outbox,
@@ -96,7 +102,11 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         access_tokens,
         Successors(service.sealer),
         revocations,
+        bits,
         settings,
+    )
+    status_lists = StatusLists(
+        db, service.clock, keyring, feed, bits, settings.base_url, settings.status_list_ttl
     )
 
     exchange = ExchangeService(db, service.clock, service.sealer, sessions)
@@ -145,6 +155,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             account_routes(accounts),
             oauth_routes(oauth),
             revocation_routes(feed),
+            status_list_routes(status_lists),
         ],
         rpc=[
             sessions_rpc(sessions),

@@ -47,6 +47,13 @@ class TokenSettings(CookieSettings, ServiceSettings):
         timedelta(days=90), description="A session this old ends, used or not."
     )
 
+    status_lists: bool = Field(
+        True,
+        description="Access tokens of users name their bit in a status list, for validators that go by it.",
+    )
+    status_list_ttl: Duration = Field(
+        timedelta(seconds=10), description="How long a validator may keep a status list, from 1s to 1h."
+    )
     jwks_max_clients: int = Field(
         1000,
         ge=1,
@@ -67,6 +74,8 @@ class TokenSettings(CookieSettings, ServiceSettings):
             raise ValueError(
                 "JWT_REFRESH_TTL, SESSION_IDLE_TTL and SESSION_ABSOLUTE_TTL must each be at least 5s"
             )
+        if not timedelta(seconds=1) <= self.status_list_ttl <= timedelta(hours=1):
+            raise ValueError("STATUS_LIST_TTL accepts 1s to 1h")
         if not timedelta(0) <= self.refresh_reuse_grace <= timedelta(minutes=5):
             raise ValueError("REFRESH_REUSE_GRACE accepts 0s to 5m")
         return self

@@ -33,6 +33,13 @@ class SessionNotFound(NotFound):
     detail = "There is no such session."
 
 
+class StatusListNotFound(NotFound):
+    """No session has a place in this status list."""
+
+    code = "status_list_not_found"
+    detail = "There is no such status list."
+
+
 class RotationTooSoon(Conflict):
     """The next key was published so recently that some validators may not know it yet."""
 

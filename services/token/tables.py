@@ -9,3 +9,6 @@ from chassis.tables import table_registry
 
 class Base(SQLModel, registry=table_registry()):
     """Base class of every table of this service."""
+
+
+Base.metadata.info["sequences"] = ["status_indices"]

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from authservice_validator import RevocationSet
+from authservice_validator import RevocationKind, RevocationSet
 from prometheus_client import Gauge, Histogram
 
 from chassis.bus import Bus
@@ -26,6 +26,7 @@ from chassis.errors import RateLimited, Unavailable
 from services.token.revocations import store
 from services.token.revocations.models import NumberedRevocation, Revocation
 from services.token.revocations.service import INVALIDATE
+from services.token.status_lists.bits import StatusBits
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ _READ_ROWS = 10_000
 _FORGET_SECONDS = 60.0
 _MAX_QUEUED = 100_000
 _FULL_SECONDS = 5
+_WIDE = (RevocationKind.CLIENT, RevocationKind.KEY)
 
 MAX_STREAMS = 2000
 """Streams of all tenants together in one process; those to gateways are not counted."""
@@ -75,9 +77,10 @@ class _Subscriber:
 class RevocationFeed:
     """Follows the table of revocations; `revoked` is asked by validation, `watch` is what streams send."""
 
-    def __init__(self, db: Database, bus: Bus, clock: Clock) -> None:
-        """Take where revocations are stored, and the bus that tells of new ones."""
+    def __init__(self, db: Database, bus: Bus, clock: Clock, bits: StatusBits) -> None:
+        """Take where revocations are stored, the bus that tells of new ones, and the bits they set."""
         self._db = db
+        self._bits = bits
         self._clock = clock
         self.revoked = RevocationSet()
         self._in_force: dict[int, Revocation] = {}
@@ -89,6 +92,11 @@ class RevocationFeed:
         self._streams: Counter[UUID] = Counter()
         self._forget_at = 0.0
         bus.on(INVALIDATE, self._on_news)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether everything in force is known."""
+        return self._loaded.is_set()
 
     async def run(self) -> None:
         """Follow for ever; a job of the service."""
@@ -190,6 +198,9 @@ class RevocationFeed:
             revocation = row.revocation
             self._in_force[row.number] = revocation
             self.revoked.add(revocation.kind, revocation.ref, revocation.not_after, revocation.expires_at)
+            self._bits.kill(row.status_indices, revocation.expires_at)
+            if revocation.kind in _WIDE:
+                self._bits.raise_bound(revocation.client_id, row.status_indices, revocation.expires_at)
             if self._loaded.is_set():
                 LAG.observe(max(0.0, (now - row.created_at).total_seconds()))
         if rows:
@@ -204,6 +215,7 @@ class RevocationFeed:
         self._forget_at = time.monotonic() + _FORGET_SECONDS
         now = self._clock.now()
         self.revoked.forget_expired(now.timestamp())
+        self._bits.forget_expired(now.timestamp())
         for number in [n for n, revocation in self._in_force.items() if revocation.expires_at <= now]:
             del self._in_force[number]
         IN_FORCE.set(len(self._in_force))

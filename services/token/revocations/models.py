@@ -9,6 +9,7 @@ from uuid import UUID
 
 from authservice_validator import RevocationKind
 from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, Text, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from services.token.tables import Base
@@ -35,6 +36,7 @@ class RevocationRow(Base, table=True):
     created_at: datetime = Field(
         sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now())
     )
+    status_indices: list[int] | None = Field(sa_column=Column(ARRAY(BigInteger)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,12 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class NumberedRevocation:
-    """A revocation as stored; numbers are given in order of writing, which is not the order of commits."""
+    """A revocation as stored; numbers are given in order of writing, which is not the order of commits.
+
+    `status_indices` are the places in the status lists that it kills.
+    """
 
     number: int
     revocation: Revocation
     created_at: datetime
+    status_indices: tuple[int, ...]

@@ -63,21 +63,27 @@ class Revocations:
         """Kill a client's tokens that were issued up to `not_after`, the whole of its second included."""
         expires_at = not_after + self._access_ttl + _LEEWAY
         found = Revocation(client_id, RevocationKind.CLIENT, str(client_id), not_after, expires_at)
-        await store.insert(tx, [found])
+        await store.insert_wide(tx, found, not_after, not_after - self._access_ttl - _LEEWAY)
 
     async def key(self, tx: Tx, client_id: UUID, kid: str, now: datetime) -> None:
         """Kill every token that a key or secret has signed or will sign."""
         expires_at = now + self._access_ttl + _LEEWAY
-        await store.insert(tx, [Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)])
+        found = Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)
+        await store.insert_wide(tx, found, now, now - self._access_ttl - _LEEWAY)
 
-    async def token(self, tx: Tx, client_id: UUID, jti: str, now: datetime) -> None:
-        """Kill one access token, also one of a service account; its session and its siblings live on.
+    async def token(
+        self, tx: Tx, client_id: UUID, jti: str, now: datetime, *, session_id: UUID | None = None
+    ) -> None:
+        """Kill one access token, also one of a service account; its session lives on.
 
-        This is for `/revoke` (RFC 7009): the caller has checked whose token it is.
+        This is for `/revoke` (RFC 7009): the caller has checked whose token it is. `session_id` is its `sid`,
+        or None for a service account's. Its elder siblings live on, but for validators that go by status
+        lists: these have one bit for the tokens that a session has given out.
         """
         expires_at = now + self._access_ttl + _LEEWAY
         # An id never comes back, so it is dead whenever it was issued.
-        await store.insert(tx, [Revocation(client_id, RevocationKind.TOKEN, jti, expires_at, expires_at)])
+        found = Revocation(client_id, RevocationKind.TOKEN, jti, expires_at, expires_at)
+        await store.insert_token(tx, found, session_id)
 
     async def announce(self) -> None:
         """Tell every process that there is news; without NATS they find it by polling."""

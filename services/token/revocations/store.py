@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from authservice_validator import RevocationKind
 
@@ -12,16 +13,65 @@ from services.token.revocations.models import NumberedRevocation, Revocation
 
 
 async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
-    """Store revocations of the tenant."""
+    """Store revocations of the tenant, those of sessions with their places in the status lists."""
     await tx.execute(
         """
-        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at)
-        SELECT current_client(), * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)
+        SELECT current_client(), r.*,
+               CASE r.kind WHEN 'session' THEN (
+                   SELECT ARRAY[s.status_index] FROM sessions AS s
+                   WHERE s.id = r.ref::uuid AND s.client_id = current_client() AND s.status_index IS NOT NULL
+               ) END
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+             AS r(kind, ref, not_after, expires_at)
         """,
         [str(revocation.kind) for revocation in revocations],
         [revocation.ref for revocation in revocations],
         [revocation.not_after for revocation in revocations],
         [revocation.expires_at for revocation in revocations],
+    )
+
+
+async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> None:
+    """Store a revocation of many sessions' tokens that leaves the sessions alive.
+
+    Their places are dead of those which have had a token since `since`, and none after `until`. They are not
+    locked: `rotate` gives a living session another place once its process has heard of this.
+    """
+    await tx.execute(
+        """
+        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)
+        SELECT current_client(), $1, $2, $3, $4, array_agg(status_index) FROM sessions
+        WHERE client_id = current_client() AND ended_at IS NULL AND status_index IS NOT NULL
+          AND last_used_at <= $5 AND last_used_at > $6
+        """,
+        str(revocation.kind),
+        revocation.ref,
+        revocation.not_after,
+        revocation.expires_at,
+        until,
+        since,
+    )
+
+
+async def insert_token(tx: Tx, revocation: Revocation, session_id: UUID | None) -> None:
+    """Store the revocation of one token, whose session goes on in another place of the status lists."""
+    await tx.execute(
+        """
+        WITH old AS (
+            SELECT id, status_index FROM sessions
+            WHERE id = $5 AND client_id = current_client() AND status_index IS NOT NULL FOR UPDATE
+        ), moved AS (
+            UPDATE sessions AS s SET status_index = nextval('status_indices') FROM old WHERE s.id = old.id
+        )
+        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)
+        VALUES (current_client(), $1, $2, $3, $4, (SELECT ARRAY[status_index] FROM old))
+        """,
+        str(revocation.kind),
+        revocation.ref,
+        revocation.not_after,
+        revocation.expires_at,
+        session_id,
     )
 
 
@@ -37,7 +87,7 @@ async def read(
     """Return revocations in force written after `since`, with a number above `after`, lowest first."""
     rows = await tx.fetch(
         """
-        SELECT id, client_id, kind, ref, not_after, expires_at, created_at FROM revocations
+        SELECT id, client_id, kind, ref, not_after, expires_at, created_at, status_indices FROM revocations
         WHERE created_at > coalesce($1, '-infinity'::timestamptz) AND id > $2 AND expires_at > $3
         ORDER BY id LIMIT $4
         """,
@@ -57,6 +107,7 @@ async def read(
                 row["expires_at"],
             ),
             row["created_at"],
+            tuple(row["status_indices"] or ()),
         )
         for row in rows
     ]

@@ -63,6 +63,7 @@ class SessionRow(Base, table=True):
     amr: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     acr: str = Field(sa_column=Column(Text, nullable=False))
     impersonator_id: str | None = Field(default=None, sa_column=Column(Text))
+    status_index: int | None = Field(default=None, sa_column=Column(BigInteger))
 
 
 class RefreshTokenRow(Base, table=True):
@@ -144,7 +145,10 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that may have an access token now, with its user as last heard of."""
+    """A session that may have an access token now, with its user as last heard of.
+
+    `status_index` is the place of its tokens in the status lists.
+    """
 
     id: UUID
     user_id: UUID
@@ -153,6 +157,7 @@ class LiveSession:
     amr: tuple[str, ...]
     acr: str
     user: users_pb2.User
+    status_index: int | None
 
 
 @dataclass(frozen=True, slots=True)

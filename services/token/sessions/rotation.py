@@ -22,6 +22,7 @@ from chassis.outbox import Outbox
 from contracts import events
 from services.token.sessions import store
 from services.token.sessions.models import LiveSession, TokenUse
+from services.token.status_lists.bits import StatusBits
 
 _MAX_BATCH = 100
 _MAX_CLIENTS = 1000
@@ -38,8 +39,11 @@ class Rotation:
 class Rotations:
     """Uses tokens, each at most once however often and wherever it is presented."""
 
-    def __init__(self, db: Database, outbox: Outbox, clock: Clock, refresh_ttl: timedelta) -> None:
-        """Take where sessions are stored, and for how long a rotation prolongs them."""
+    def __init__(
+        self, db: Database, outbox: Outbox, clock: Clock, bits: StatusBits, refresh_ttl: timedelta
+    ) -> None:
+        """Take where sessions are stored, which places are dead, and how long a rotation prolongs them."""
+        self._bits = bits
         self._db = db
         self._outbox = outbox
         self._clock = clock
@@ -68,7 +72,8 @@ class Rotations:
         now = self._clock.now()
         async with self._db.tenant(client_id) as tx:
             uses = [rotation.use for rotation in firsts.values()]
-            found = await store.rotate(tx, uses, now, now + self._refresh_ttl)
+            dead_up_to = self._bits.bound(client_id)
+            found = await store.rotate(tx, uses, now, now + self._refresh_ttl, dead_up_to)
             refreshed = [
                 self._outbox.wrap(
                     events.SessionRefreshed(target_id=session.id, user_id=str(session.user_id)),

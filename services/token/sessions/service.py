@@ -37,6 +37,7 @@ from services.token.sessions.rotation import Rotation, Rotations
 from services.token.signing.access_tokens import AccessTokens, Subject
 from services.token.signing.algorithms import Signer
 from services.token.signing.keyring import Keyring
+from services.token.status_lists.bits import StatusBits
 
 OPENED = Counter("sessions_opened_total", "Sessions opened.")
 REFRESHES = Counter("session_refreshes_total", "Refresh tokens presented, by what came of it.", ["outcome"])
@@ -67,6 +68,7 @@ class SessionService:
         access_tokens: AccessTokens,
         successors: refresh_tokens.Successors,
         revocations: Revocations,
+        bits: StatusBits,
         settings: TokenSettings,
     ) -> None:
         """Take what a session is made of."""
@@ -84,7 +86,7 @@ class SessionService:
         self._access_ttl = settings.jwt_access_ttl
         self._absolute_ttl = settings.session_absolute_ttl
         self._grace = settings.refresh_reuse_grace
-        self._rotations = Rotations(db, outbox, clock, self._refresh_ttl)
+        self._rotations = Rotations(db, outbox, clock, bits, self._refresh_ttl)
 
     async def open(
         self, caller: CallerContext, user: users_pb2.User, opening: Opening
@@ -119,7 +121,7 @@ class SessionService:
             await self._outbox.emit(tx, event, caller, actor=actor)
         OPENED.inc()
         live = LiveSession(
-            session.id, session.user_id, now, session.expires_at, session.amr, session.acr, known
+            session.id, session.user_id, now, session.expires_at, session.amr, session.acr, *known
         )
         return self._answer(client, signer, live, token, now, opening)
 
@@ -318,6 +320,7 @@ class SessionService:
             user=session.user,
             token_use=opening.token_use if opening else ACCESS,
             act_json=opening.act_json if opening else "",
+            status_index=session.status_index,
         )
         access = self._access_tokens.sign(signer, subject, now)
         return sessions_pb2.OpenedSession(

@@ -22,14 +22,15 @@ LAST_VERSION = 2**63 - 1
 
 async def open_session(
     tx: Tx, session: NewSession, user: users_pb2.User, token_hash: bytes | None
-) -> users_pb2.User | None:
+) -> tuple[users_pb2.User, int] | None:
     """Open a session of the tenant, unless the user is known not to be active.
 
     Without a token hash it cannot be renewed.
-    Takes over the given copy of the user when it is the newer one, and returns the newest. The user's row
-    stays locked to the end of the transaction: `put_user` comes before or after, never in between.
+    Takes over the given copy of the user when it is the newer one, and returns the newest, with the session's
+    place in the status lists. The user's row stays locked to the end of the transaction: `put_user` comes
+    before or after, never in between.
     """
-    message: bytes | None = await tx.fetchval(
+    row = await tx.fetchrow(
         """
         WITH account AS (
             INSERT INTO users AS u (client_id, user_id, version, status, message)
@@ -41,15 +42,17 @@ async def open_session(
             RETURNING status, message
         ), opened AS (
             INSERT INTO sessions (id, client_id, user_id, created_at, last_used_at, expires_at,
-                                  absolute_expires_at, ip, user_agent, amr, acr, impersonator_id)
-            SELECT $5, current_client(), $1, $6, $6, $7, $8, $9, $10, $11, $12, $14
+                                  absolute_expires_at, ip, user_agent, amr, acr, impersonator_id,
+                                  status_index)
+            SELECT $5, current_client(), $1, $6, $6, $7, $8, $9, $10, $11, $12, $14,
+                   nextval('status_indices')
             FROM account WHERE status = 'active'
-            RETURNING id
+            RETURNING id, status_index
         ), token AS (
             INSERT INTO refresh_tokens (token_hash, client_id, session_id, created_at, expires_at)
             SELECT $13::bytea, current_client(), id, $6, $7 FROM opened WHERE $13::bytea IS NOT NULL
         )
-        SELECT message FROM account, opened
+        SELECT message, status_index FROM account, opened
         """,
         session.user_id,
         user.version,
@@ -66,18 +69,19 @@ async def open_session(
         token_hash,
         session.impersonator_id,
     )
-    return None if message is None else users_pb2.User.FromString(message)
+    return None if row is None else (users_pb2.User.FromString(row["message"]), row["status_index"])
 
 
 async def rotate(
-    tx: Tx, uses: Sequence[TokenUse], now: datetime, expires_at: datetime
+    tx: Tx, uses: Sequence[TokenUse], now: datetime, expires_at: datetime, dead_up_to: int
 ) -> dict[bytes, LiveSession]:
     """Use unused refresh tokens: each one's successor takes its place, and its session is prolonged.
 
     Returns the sessions by token hash; a token that opens nothing is missing, and nothing of it has changed
     but, for the loser of a race, the time of last use. Of any number of transactions that present one token
     at once, exactly one gets the session: the token's row is the arbiter, because an UPDATE that waited for
-    another looks again whether `used_at` is still null. No token may be named twice.
+    another looks again whether `used_at` is still null. No token may be named twice. A session with a place
+    in the status lists up to `dead_up_to` gets another.
     """
     rows = await tx.fetch(
         """
@@ -91,12 +95,15 @@ async def rotate(
             SELECT s.id FROM sessions AS s WHERE s.id IN (SELECT session_id FROM presented)
             ORDER BY s.id FOR UPDATE
         ), live AS (
-            UPDATE sessions AS s SET last_used_at = $4, expires_at = least(s.absolute_expires_at, $5)
+            UPDATE sessions AS s
+            SET last_used_at = $4, expires_at = least(s.absolute_expires_at, $5),
+                status_index = CASE WHEN s.status_index > $6 THEN s.status_index
+                                    ELSE nextval('status_indices') END
             FROM locked AS l, presented AS p, users AS u
             WHERE s.id = l.id AND s.id = p.session_id AND s.ended_at IS NULL AND s.expires_at > $4
               AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
             RETURNING p.token_hash, p.seed, p.successor_hash,
-                      s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
+                      s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message, s.status_index
         ), used AS (
             UPDATE refresh_tokens AS t
             SET used_at = clock_timestamp(), seed = live.seed, successor_hash = live.successor_hash
@@ -114,6 +121,7 @@ async def rotate(
         [use.successor_hash for use in uses],
         now,
         expires_at,
+        dead_up_to,
     )
     return {row["token_hash"]: _live(row) for row in rows}
 
@@ -146,7 +154,7 @@ async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession |
     """Return a session of an active user that has neither ended nor expired."""
     row = await tx.fetchrow(
         """
-        SELECT s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message
+        SELECT s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message, s.status_index
         FROM sessions AS s JOIN users AS u ON u.client_id = s.client_id AND u.user_id = s.user_id
         WHERE s.id = $1 AND s.client_id = current_client() AND s.ended_at IS NULL AND s.expires_at > $2
           AND u.status = 'active'
@@ -281,6 +289,7 @@ def _live(row: asyncpg.Record) -> LiveSession:
         amr=tuple(row["amr"]),
         acr=row["acr"],
         user=users_pb2.User.FromString(row["message"]),
+        status_index=row["status_index"],
     )
 
 

@@ -14,6 +14,7 @@ from chassis.ids import new_id
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.token_use import CLIENT_CREDENTIALS
 from services.token.signing.algorithms import Signer
+from services.token.status_lists.bits import status_claim
 
 _DIFFERENCE_SECONDS = int(MAX_CLOCK_DIFFERENCE.total_seconds())
 
@@ -25,6 +26,7 @@ class Subject:
     """Whose token it is: the session, how it was proven, and the user as last heard of.
 
     A token never outlives `session_expires_at`. `act_json` is the `act` claim, empty for the user itself.
+    `status_index` is the place in the status lists that says whether it was revoked.
     """
 
     client_id: UUID
@@ -36,6 +38,7 @@ class Subject:
     user: users_pb2.User
     token_use: str
     act_json: str
+    status_index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,9 @@ class AccessToken:
 class AccessTokens:
     """Signs the access tokens of one issuer."""
 
-    def __init__(self, issuer: str, ttl: timedelta) -> None:
-        """Take `iss` and how long a token lives."""
+    def __init__(self, issuer: str, ttl: timedelta, *, with_status: bool) -> None:
+        """Take `iss`, how long a token lives, and whether it names its place in a status list."""
+        self._with_status = with_status
         self._issuer = issuer
         self._ttl = int(ttl.total_seconds())
 
@@ -94,6 +98,8 @@ class AccessTokens:
         }
         if subject.act_json:
             claims["act"] = json.loads(subject.act_json)
+        if self._with_status and subject.status_index is not None:
+            claims["status"] = status_claim(self._issuer, subject.status_index)
         SIGNED.labels(str(signer.algorithm)).inc()
         return AccessToken(signer.token(claims), max(0, expires_at - issued_at))
 

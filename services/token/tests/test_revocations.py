@@ -18,6 +18,7 @@ from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
 from services.token.revocations.feed import MAX_STREAMS_OF_CLIENT, RevocationFeed
+from services.token.status_lists.bits import StatusBits
 from services.token.tests.conftest import Token, changed, claims_of, header_of, user_of
 from tests.harness import System, Tenant
 
@@ -296,7 +297,9 @@ async def until_last(feed: RevocationFeed) -> None:
 async def test_feed_when_cancelled_in_any_turn_after_news_then_ended(system: System, turns: int) -> None:
     # In Python 3.11 `wait_for` swallows a cancellation that arrives just after what it waited for.
     async with system.db("token") as db:
-        feed = RevocationFeed(db, Bus(system.servers.nats_url("token"), process="token"), system.clock)
+        feed = RevocationFeed(
+            db, Bus(system.servers.nats_url("token"), process="token"), system.clock, StatusBits()
+        )
         running = asyncio.create_task(feed.run())
         await until_last(feed)
         watching = asyncio.create_task(until_last(feed))  # wakes the feed

@@ -1,0 +1,1 @@
+"""Status lists: one bit for each session's access tokens, for validators that follow no stream."""
