@@ -879,6 +879,75 @@ class ConsentWithdrawn(ConsentEvent):
     user_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppEvent(DomainEvent):
+    """Something that happened between a user and an app; the target is the app."""
+
+    target_type: ClassVar[str | None] = "app"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutDelivered(AppEvent):
+    """An app was told, by back-channel, that the login `login_session_id` has ended."""
+
+    type: ClassVar[str] = "logout_delivered"
+    user_id: str
+    login_session_id: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutDeliveryFailed(AppEvent):
+    """An app could not be told that a login has ended: it refused, or did not answer for a day."""
+
+    type: ClassVar[str] = "logout_delivery_failed"
+    user_id: str
+    login_session_id: str
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutRefused(AppEvent):
+    """A logout that an app asked for was not believed; `reason` says why. Nothing has ended."""
+
+    type: ClassVar[str] = "logout_refused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRequested(AppEvent):
+    """A device asked for access and shows a code."""
+
+    type: ClassVar[str] = "device_requested"
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceApproved(AppEvent):
+    """A user, logged in with the session `login_session_id`, let a device in."""
+
+    type: ClassVar[str] = "device_approved"
+    user_id: str
+    login_session_id: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDenied(AppEvent):
+    """A user refused a device."""
+
+    type: ClassVar[str] = "device_denied"
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCodesGuessed(DomainEvent):
+    """An address typed so many codes that no device shows that it may type no more for a while."""
+
+    type: ClassVar[str] = "device_codes_guessed"
+
+
 # audit
 
 

@@ -13,7 +13,7 @@ from contracts.topology import GATEWAY, RELAYS, SERVICES
 
 CONSUMERS: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
-    "federation": ("federation-withdrawn-consents", "federation-deleted-users"),
+    "federation": ("federation-withdrawn-consents", "federation-deleted-users", "federation-logouts"),
     "identity": ("identity-token-reuse", "identity-mail"),
     "token": ("token-new-clients", "token-suspended-clients"),
 }
