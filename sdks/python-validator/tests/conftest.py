@@ -42,11 +42,11 @@ def vectors() -> dict[str, Any]:
 
 
 @pytest.fixture
-def conforming(vectors: dict[str, Any]) -> Callable[[str], TokenVerifier]:
+def conforming(vectors: dict[str, Any]) -> Callable[..., TokenVerifier]:
     """Makes the verifier that the vectors of a key source are judged by."""
 
-    def make(source: str) -> TokenVerifier:
-        setting = vectors["verifier"]
+    def make(source: str, settings: dict[str, Any] | None = None) -> TokenVerifier:
+        setting = {**vectors["verifier"], **(settings or {})}
 
         async def fetch() -> dict[str, Any]:
             document: dict[str, Any] = vectors["sources"]["jwks"]
