@@ -880,13 +880,6 @@ class ConsentWithdrawn(ConsentEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AppEvent(DomainEvent):
-    """Something that happened between a user and an app; the target is the app."""
-
-    target_type: ClassVar[str | None] = "app"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogoutDelivered(AppEvent):
     """An app was told, by back-channel, that the login `login_session_id` has ended."""
 

@@ -9,14 +9,13 @@ never not at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from contracts.apps import App, AppDirectory
 from prometheus_client import Counter, Histogram
 
 from chassis.clock import Clock
@@ -27,6 +26,7 @@ from chassis.outbound import OutboundFailed
 from chassis.outbox import Outbox
 from chassis.public_http import AddressRefused, PublicClient
 from contracts import events
+from contracts.apps import App, AppDirectory
 from services.federation.backchannel import store
 from services.federation.backchannel.models import Delivery, DeliveryStatus, EndedLogin
 from services.federation.issuer_tokens import IssuerTokens
@@ -242,15 +242,12 @@ def _ended_logins(event: Event) -> list[EndedLogin]:
     Raises:
         ValueError: the event is malformed.
     """
-    app_id, parent_id = event.data.get("app_id"), event.data.get("parent_id")
-    if event.client_id is None or event.data.get("reason") in _OF_THE_GRANT_ALONE:
+    data: Mapping[str, Any] = event.data
+    if event.client_id is None or data.get("reason") in _OF_THE_GRANT_ALONE:
         return []
-    user_id = UUID(str(event.data["user_id"]))
-    if app_id is not None:
-        pairs = [(str(app_id), UUID(str(parent_id)))]
+    if data.get("app_id") is not None:
+        session_id, app_ids = UUID(data["parent_id"]), [data["app_id"]]
     else:
-        kept = event.data.get("kept_app_ids")
-        pairs = [(str(kept_id), UUID(str(event.target_id))) for kept_id in kept or ()] if kept else []
-    return [
-        EndedLogin(event.client_id, app, user_id, session_id, event.occurred_at) for app, session_id in pairs
-    ]
+        session_id, app_ids = UUID(event.target_id), data.get("kept_app_ids") or []
+    user_id = UUID(data["user_id"])
+    return [EndedLogin(event.client_id, app_id, user_id, session_id, event.occurred_at) for app_id in app_ids]
