@@ -1,14 +1,15 @@
 """Every way in, from the contract: none opens a session past the rule that asks for a second factor.
 
-The ways are found, not listed: each operation and RPC whose answer can hold an access token. One that the
-table below does not know how to try fails; so does code that opens sessions outside the gate.
+The ways are found, not listed: each operation and RPC whose answer can hold an access token, or a login on
+the hosted page. One that the table below does not know how to try fails; so does code that opens sessions
+outside the gate.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,8 +21,10 @@ import pytest
 from chassis.context import CallerContext
 from chassis.errors import AppError
 from contracts.gen.auth.v1 import auth_pb2
+from contracts.gen.internal.identity.v1 import logins_pb2
 from contracts.topology import RPC_CALLERS
 from services.identity.tests.conftest import PASSWORD, Person, address, log_in, sign_up
+from services.identity.tests.hosted import Hosted, came_to
 from services.identity.tests.mailed import PUBLIC, VERIFY, exchange, follow, magic_link, verify
 from services.identity.tests.pages import ORIGIN as PAGE
 from services.identity.tests.pages import log_in_by, plant
@@ -44,6 +47,8 @@ pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 REPOSITORY = Path(__file__).parents[3]
 CONTRACT: dict[str, Any] = json.loads((REPOSITORY / "gateway" / "openapi.json").read_text())
+
+LOGINS = "internal.identity.v1.LoginService"
 
 NO_LOGIN = {
     "POST /api/admin/clients/{client_id}/users/{user_id}/impersonate": (
@@ -70,6 +75,7 @@ class Subject:
     tenant: Tenant
     person: Person
     auth: Any
+    hosted: Hosted
     app: App | None = None
     enrollment_token: str = ""
 
@@ -221,6 +227,34 @@ async def by_a_mailed_link_over_grpc(subject: Subject) -> str:
         return await rpc_outcome(subject.auth.VerifyMagicLink(request))
 
 
+async def hosted_outcome(call: Any) -> str:
+    """What became of a login on the hosted page."""
+    try:
+        return await came_to(call)
+    except AppError as error:
+        return error.code
+
+
+async def by_password_on_the_page(subject: Subject) -> str:
+    return await hosted_outcome(subject.hosted.password(subject.person.email))
+
+
+async def by_a_wrong_code_on_the_page(subject: Subject) -> str:
+    code = subject.app.wrong() if subject.app else "123456"
+    return await hosted_outcome(subject.hosted.code(await subject.mfa_token(), code))
+
+
+async def by_a_wrong_recovery_code_on_the_page(subject: Subject) -> str:
+    code = "00000-00000-00000-00000"
+    return await hosted_outcome(subject.hosted.code(await subject.mfa_token(), code, "recovery_code"))
+
+
+async def by_a_passkey_that_verifies_nobody_on_the_page(subject: Subject) -> str:
+    key = Device(verifies_user=False)
+    await plant(subject.person, key)
+    return await hosted_outcome(subject.hosted.passkey(key))
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a way in is tried with the first factor only, and what it must come to.
@@ -259,6 +293,16 @@ WAYS = {
     "auth.v1.AuthService/Refresh": Way(
         (by_a_token_that_is_none_of_a_session_over_grpc,), "invalid_refresh_token", "invalid_refresh_token"
     ),
+    f"{LOGINS}/PasswordLogin": Way((by_password_on_the_page,), "challenged", "enrollment"),
+    f"{LOGINS}/CompleteWithTotp": Way(
+        (by_a_wrong_code_on_the_page,), "invalid_mfa_code", "validation_failed"
+    ),
+    f"{LOGINS}/CompleteWithRecoveryCode": Way(
+        (by_a_wrong_recovery_code_on_the_page,), "invalid_mfa_code", "validation_failed"
+    ),
+    f"{LOGINS}/FinishPasskey": Way(
+        (by_a_passkey_that_verifies_nobody_on_the_page,), "challenged", "enrollment"
+    ),
 }
 
 
@@ -276,6 +320,9 @@ def ways_in() -> set[str]:
         for rpc in service.methods:
             if "access_token" in rpc.output_type.fields_by_name:
                 found.add(f"{service.full_name}/{rpc.name}")
+    for rpc in logins_pb2.DESCRIPTOR.services_by_name["LoginService"].methods:
+        if "opened" in rpc.output_type.fields_by_name:
+            found.add(f"{LOGINS}/{rpc.name}")
     return found
 
 
@@ -298,7 +345,7 @@ def members(part: Any, seen: set[str]) -> set[str]:
 
 
 @pytest.fixture
-async def subjects(system: System, auth: Any) -> list[Subject]:
+async def subjects(system: System, auth: Any) -> AsyncIterator[list[Subject]]:
     """Both users."""
     free, strict = await system.tenant(), await system.tenant(settings=MFA_REQUIRED)
     # Their addresses are verified: in an account whose is not, the first proof of the mailbox voids factors.
@@ -308,15 +355,17 @@ async def subjects(system: System, auth: Any) -> list[Subject]:
     for email_of in (user.person.email, email):
         [mail] = await system.mails(email_of, "verify_email")
         assert (await verify(system, mail.token)).status == 200
-    return [
-        Subject(system, free, user.person, auth, app=user.app),
-        Subject(system, strict, bare.person, auth, enrollment_token=bare.token),
-    ]
+    async with system.channel("identity", caller="federation") as channel:
+        pages = [Hosted.at(system, tenant, channel) for tenant in (free, strict)]
+        yield [
+            Subject(system, free, user.person, auth, pages[0], app=user.app),
+            Subject(system, strict, bare.person, auth, pages[1], enrollment_token=bare.token),
+        ]
 
 
 def test_every_way_in_is_tried() -> None:
     found = ways_in()
-    assert {"POST /api/auth/login", "auth.v1.AuthService/Login"} <= found
+    assert {"POST /api/auth/login", "auth.v1.AuthService/Login", f"{LOGINS}/PasswordLogin"} <= found
     assert found - set(NO_LOGIN) == set(WAYS), "tell in WAYS how to try it, or in NO_LOGIN why it is none"
 
 
@@ -351,16 +400,19 @@ async def test_ways_in_open_a_session_where_nothing_asks_for_more(subjects: list
         protected.tenant,
         await new_person(protected.system, protected.tenant),
         protected.auth,
+        protected.hosted,
     )
     for drive in (
         by_password,
         by_password_into_a_cookie,
+        by_password_on_the_page,
         by_signing_up,
         by_password_over_grpc,
         by_signing_up_over_grpc,
         by_a_mailed_link,
         by_the_code_of_a_redirect,
         by_a_passkey_that_verifies_nobody,
+        by_a_passkey_that_verifies_nobody_on_the_page,
     ):
         assert await drive(plain) == "opened", drive.__name__
     body = {"mfa_token": await protected.mfa_token(), "code": protected.app.code()}
