@@ -51,6 +51,7 @@ async def test_open_when_user_is_active_then_claims_of_the_contract(
         "auth_time": issued_at,
         "amr": ["pwd", "otp"],
         "acr": "urn:authservice:acr:2fa",
+        "status": claims["status"],  # test_status_lists.py
     }
     header = header_of(opened.access_token)
     alg = {"v1_hs256": "HS256", "v2_jwks": "RS256", "v3_es256": "ES256", "v3_eddsa": "EdDSA"}[mode]
