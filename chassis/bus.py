@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from nats.aio.client import Client
@@ -162,8 +162,9 @@ class Bus:
             reconnected_cb=self._after_connect,
         )
         await self.client.subscribe(f"{self._inbox}.*", cb=self._note_answer)
-        for subject, listener in self._listeners:
-            await self.client.subscribe(subject, cb=_deliver(listener, self._id))
+        for subject in dict.fromkeys(subject for subject, _ in self._listeners):
+            listeners = [listener for heard, listener in self._listeners if heard == subject]
+            await self.client.subscribe(subject, cb=_deliver(listeners, self._id))
         await self._after_connect()
 
     async def _after_connect(self) -> None:
@@ -201,9 +202,12 @@ class _Question:
             self._news.clear()
 
 
-def _deliver(listener: Listener, answer: str) -> Callable[[Msg], Awaitable[None]]:
+def _deliver(listeners: Sequence[Listener], answer: str) -> Callable[[Msg], Awaitable[None]]:
+    """Answer once, when all of this process have acted: NATS allows one answer to a message."""
+
     async def deliver(message: Msg) -> None:
-        await listener(message.data.decode(errors="replace"))
+        for listener in listeners:
+            await listener(message.data.decode(errors="replace"))
         # An answer goes to an inbox and nowhere else: NATS lets us answer on any subject that is named, also
         # on one where only another may speak.
         if message.reply.startswith(_INBOXES):

@@ -607,12 +607,28 @@ class JwtSecretRotated(ClientEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKeyRotated(ClientEvent):
-    """The client's next signing key became active."""
+    """The next signing key became active: a client's, or without a client the issuer's own."""
 
     type: ClassVar[str] = "signing_key_rotated"
+    alg: str
     active_kid: str
     next_kid: str
     retiring_kid: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeyRevoked(ClientEvent):
+    """A signing key was revoked in an emergency, and its tokens are dead: a client's, or the issuer's own.
+
+    `status` is where it stood; the other keys are those of its owner since then.
+    """
+
+    type: ClassVar[str] = "signing_key_revoked"
+    alg: str
+    kid: str
+    status: str
+    active_kid: str | None
+    next_kid: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
+from chassis.events import Event
 from chassis.geo import GeoDatabases
 from chassis.last_used import LastUsed
 from chassis.paging import Cursors
@@ -40,8 +42,10 @@ from services.token.signing.jwks import Jwks
 from services.token.signing.keyring import Keyring
 from services.token.signing.routes import routes as signing_routes
 from services.token.signing.rpc import secrets_rpc
+from services.token.signing.schedule import RotationSchedule
 from services.token.signing.seal_check import SealCheck
 from services.token.signing.service import SigningService
+from services.token.signing.stages import KeyStages
 from services.token.status_lists.bits import StatusBits
 from services.token.status_lists.routes import routes as status_list_routes
 from services.token.status_lists.service import StatusLists
@@ -64,22 +68,44 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
 
     seal_check = SealCheck(db, service.sealer)
     keyring = Keyring(db, service.sealer, bus, service.clock, seal_check)
+    feed.on_key(keyring.drop)
     jwks = Jwks(db, bus, service.clock, clients, keyring, max_clients=settings.jwks_max_clients)
     guard = RemoteStepUpGuard(service.channel("identity", settings.identity_grpc))
-    signing = SigningService(
+    stages = KeyStages(
         db,
         service.outbox,
         bus,
         service.clock,
         service.sealer,
-        clients,
         keyring,
         revocations,
-        settings.jwt_access_ttl,
-        guard,
+        access_ttl=settings.jwt_access_ttl,
+        # An ID token may be shown as a hint for as long as its session lives.
+        issuer_ttl=max(settings.jwt_access_ttl, settings.session_absolute_ttl),
     )
+    signing = SigningService(
+        db,
+        service.outbox,
+        bus,
+        service.clock,
+        clients=clients,
+        keyring=keyring,
+        stages=stages,
+        revocations=revocations,
+        guard=guard,
+        period=settings.signing_key_rotation,
+    )
+    schedule = RotationSchedule(db, service.clock, clients, stages, settings.signing_key_rotation)
+
+    async def on_clients_created(created: Sequence[Event]) -> None:
+        await signing.on_clients_created(created)
+        await schedule.on_clients_changed(created)
+
     new_clients = Consumer(
-        bus, db, signing.on_clients_created, name="token-new-clients", subject="events.orgs.client_created"
+        bus, db, on_clients_created, name="token-new-clients", subject="events.orgs.client_created"
+    )
+    key_periods = Consumer(
+        bus, db, schedule.on_clients_changed, name="token-key-periods", subject="events.orgs.client_updated"
     )
     suspensions = Suspensions(db, service.clock, clients, revocations)
     suspended_clients = Consumer(
@@ -169,6 +195,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "new clients": new_clients.run,
             "suspended clients": suspended_clients.run,
             "key housekeeping": signing.housekeeping,
+            "key rotation": schedule.run,
+            "key periods": key_periods.run,
             "revocation housekeeping": revocations.housekeeping,
             "exchange code purge": exchange.purge,
             "session pruning": Pruning(db, service.clock).run,

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BeforeValidator, Field, FilePath, model_validator
 
 from chassis.settings import Duration, ServiceSettings, parse_duration
+from contracts.key_rotation import LONGEST, SHORTEST
 from contracts.session import CookieSettings
 
 
@@ -54,6 +55,11 @@ class TokenSettings(CookieSettings, ServiceSettings):
     status_list_ttl: Duration = Field(
         timedelta(seconds=10), description="How long a validator may keep a status list, from 1s to 1h."
     )
+    signing_key_rotation: OptionalDuration = Field(
+        timedelta(days=90),
+        description="How long a signing key signs before the next takes over, of the issuer and of clients "
+        "whose `settings.signing_key_rotation` says nothing else; `none` leaves it to admins. From 1h.",
+    )
     jwks_max_clients: int = Field(
         1000,
         ge=1,
@@ -76,6 +82,8 @@ class TokenSettings(CookieSettings, ServiceSettings):
             )
         if not timedelta(seconds=1) <= self.status_list_ttl <= timedelta(hours=1):
             raise ValueError("STATUS_LIST_TTL accepts 1s to 1h")
+        if self.signing_key_rotation is not None and not SHORTEST <= self.signing_key_rotation <= LONGEST:
+            raise ValueError("SIGNING_KEY_ROTATION accepts none, or 1h to 3650d")
         if not timedelta(0) <= self.refresh_reuse_grace <= timedelta(minutes=5):
             raise ValueError("REFRESH_REUSE_GRACE accepts 0s to 5m")
         return self

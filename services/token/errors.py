@@ -96,6 +96,13 @@ class UnsupportedGrantType(InvalidRequest):
     detail = "This grant type is not supported here."
 
 
+class SigningKeyNotFound(NotFound):
+    """There is no such signing key, or not any more."""
+
+    code = "signing_key_not_found"
+    detail = "There is no such signing key, or not any more."
+
+
 class NoSigningKeys(Conflict):
     """The client's tokens are signed with its JWT secret."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from chassis.errors import UnprocessableRequest
-from contracts import password_policy, security_policy
+from contracts import key_rotation, password_policy, security_policy
+from contracts.key_rotation import check_key_rotation
 from contracts.password_policy import check_password_policy
 from contracts.security_policy import check_policy
 from services.orgs.apps.tenant import PREFIX, check_oidc_settings
@@ -15,6 +16,7 @@ from services.orgs.clients.documents import Document
 _CHECKS: Mapping[str, Callable[[object, str], object]] = {
     security_policy.SETTING: lambda value, where: check_policy(value, where=where),
     password_policy.SETTING: lambda value, where: check_password_policy(value, where=where),
+    key_rotation.SETTING: lambda value, where: check_key_rotation(value, where=where),
 }
 
 

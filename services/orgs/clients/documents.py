@@ -15,11 +15,11 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from chassis.models import is_portable
-from contracts import password_policy, security_policy
+from contracts import key_rotation, password_policy, security_policy
 
 Document = Mapping[str, Any]
 
-CHECKED_SETTINGS = frozenset({security_policy.SETTING, password_policy.SETTING})
+CHECKED_SETTINGS = frozenset({security_policy.SETTING, password_policy.SETTING, key_rotation.SETTING})
 """The settings with a meaning that is checked before they are stored (`checked_settings`)."""
 
 MASK = "********"

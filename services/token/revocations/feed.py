@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -91,12 +91,17 @@ class RevocationFeed:
         self._subscribers: set[_Subscriber] = set()
         self._streams: Counter[UUID] = Counter()
         self._forget_at = 0.0
+        self._on_key: list[Callable[[UUID], None]] = []
         bus.on(INVALIDATE, self._on_news)
 
     @property
     def is_loaded(self) -> bool:
         """Whether everything in force is known."""
         return self._loaded.is_set()
+
+    def on_key(self, listener: Callable[[UUID], None]) -> None:
+        """Call `listener` with the owner of each key that is revoked from now on, also without NATS."""
+        self._on_key.append(listener)
 
     async def run(self) -> None:
         """Follow for ever; a job of the service."""
@@ -201,6 +206,9 @@ class RevocationFeed:
             self._bits.kill(row.status_indices, revocation.expires_at)
             if revocation.kind in _WIDE:
                 self._bits.raise_bound(revocation.client_id, row.status_indices, revocation.expires_at)
+            if revocation.kind is RevocationKind.KEY:
+                for listener in self._on_key:
+                    listener(revocation.client_id)
             if self._loaded.is_set():
                 LAG.observe(max(0.0, (now - row.created_at).total_seconds()))
         if rows:

@@ -83,6 +83,10 @@ class Keyring:
         """Make the keys that the client's token mode needs and does not have yet."""
         await self._make(client.id, algorithm_of(client.token_mode))
 
+    async def ensure_keys(self, owner: UUID, algorithm: Algorithm) -> None:
+        """Make the active and the next key of a client or the issuer where they are missing."""
+        await self._make(owner, algorithm)
+
     async def draw_secret(self) -> tuple[SealedKey, str]:
         """Draw a JWT secret: sealed for its row, and in the clear. Its UTF-8 bytes are the HMAC key."""
         await self._check.passes()

@@ -8,9 +8,20 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, DateTime, Index, LargeBinary, SmallInteger, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    text,
+)
 from sqlmodel import Field
 
+from services.token.signing.algorithms import Algorithm
 from services.token.tables import Base
 
 ISSUER_ID: Final = UUID(int=0)
@@ -53,6 +64,17 @@ class SigningKeyRow(Base, table=True):
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     activated_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
     retires_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+    claimed_until: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+
+
+class KeyRotationPeriodRow(Base, table=True):
+    """A client's own period of rotation in seconds, 0 for never; without a row the installation's counts."""
+
+    __tablename__ = "key_rotation_periods"
+    __table_args__ = (CheckConstraint("seconds >= 0", name="seconds"),)
+
+    client_id: UUID = Field(primary_key=True)
+    seconds: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class JwtSecretRow(Base, table=True):
@@ -99,9 +121,43 @@ class NextKey:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A signing key as an admin sees it; `due_at` is when the schedule rotates an active one."""
+
+    kid: str
+    alg: str
+    status: KeyStatus
+    created_at: datetime
+    activated_at: datetime | None
+    due_at: datetime | None
+    retires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueKey:
+    """An active key that the schedule has claimed."""
+
+    kid: str
+    owner: UUID
+    algorithm: Algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """A key revoked in an emergency, where it stood, and what its owner's keys are now."""
+
+    kid: str
+    algorithm: Algorithm
+    status: KeyStatus
+    active_kid: str | None
+    next_kid: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rotation:
     """The keys after a rotation, by name."""
 
+    algorithm: Algorithm
     active_kid: str
     next_kid: str
     retiring_kid: str | None

@@ -10,10 +10,14 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
+from chassis.errors import UnprocessableRequest
 from chassis.http import Caller, Router, StepUpToken
 from chassis.models import AnswerModel
 from contracts.step_up import REFUSALS
+from services.token.signing.algorithms import Algorithm
 from services.token.signing.jwks import MAX_AGE, Jwks, KeySet
+from services.token.signing.key_routes import declare_keys
+from services.token.signing.models import Rotation
 from services.token.signing.service import SigningService
 
 _JWKS_EXAMPLE = {
@@ -34,6 +38,7 @@ _CACHE_CONTROL = f"public, max-age={int(MAX_AGE.total_seconds())}"
 # Any other query is left to FastAPI, which says what is wrong with it.
 _ONLY_CLIENT_ID = re.compile(rb"client_id=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
+Force = Annotated[bool, Query(description="Also when validators may have to fetch the key set anew.")]
 ClientParameter = Annotated[UUID | None, Query(description="Only this client's keys.")]
 
 
@@ -44,11 +49,28 @@ class SecretRotated(AnswerModel):
 
 
 class SigningKeyRotated(AnswerModel):
-    """The client's keys after the rotation, by `kid`."""
+    """The keys after the rotation, by `kid`."""
 
+    alg: str
     active_kid: str
     next_kid: str
     retiring_kid: str | None
+
+    @classmethod
+    def of(cls, rotation: Rotation) -> SigningKeyRotated:
+        """Show a rotation."""
+        return cls(
+            alg=rotation.algorithm,
+            active_kid=rotation.active_kid,
+            next_kid=rotation.next_kid,
+            retiring_kid=rotation.retiring_kid,
+        )
+
+
+class SigningKeysRotated(AnswerModel):
+    """The issuer's keys after the rotation, by algorithm."""
+
+    items: list[SigningKeyRotated]
 
 
 def routes(signing: SigningService, jwks: Jwks) -> Router:
@@ -56,6 +78,7 @@ def routes(signing: SigningService, jwks: Jwks) -> Router:
     router = Router(tag="Keys")
     _declare_jwks(router, jwks)
     _declare_rotation(router, signing)
+    declare_keys(router, signing)
     return router
 
 
@@ -132,21 +155,44 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
         client_id: UUID,
         caller: Caller,
         step_up_token: StepUpToken,
-        force: Annotated[
-            bool, Query(description="Also when validators may have to fetch the key set anew.")
-        ] = False,
+        force: Force = False,
     ) -> SigningKeyRotated:
         """Let the client's next key sign, and publish a new next one.
 
-        The old key stays published until its last token is over, so no validation fails. A second rotation
-        within five minutes is refused unless forced: its key would sign before every validator has seen it.
+        The old key stays published until its last token is over, so no validation fails. While the next key
+        has been published for less than seven minutes this is refused unless forced: it would sign before
+        every validator has seen it.
         """
         rotation = await signing.rotate_signing_key(
             caller, client_id, force=force, step_up_token=step_up_token
         )
-        return SigningKeyRotated(
-            active_kid=rotation.active_kid, next_kid=rotation.next_kid, retiring_kid=rotation.retiring_kid
-        )
+        return SigningKeyRotated.of(rotation)
+
+    @router.post(
+        "/api/admin/signing-keys/rotate",
+        access=Access.ADMIN,
+        permission="keys:write",
+        limit="admin",
+        idempotent=True,
+        responses={
+            **REFUSALS,
+            409: {"description": "`rotation_too_soon`: validators may not know a next key yet"},
+        },
+    )
+    async def rotate_issuer_keys(
+        caller: Caller,
+        step_up_token: StepUpToken,
+        alg: Annotated[Algorithm | None, Query(description="Only the key of this algorithm.")] = None,
+        force: Force = False,
+    ) -> SigningKeysRotated:
+        """Rotate the keys that sign ID tokens and logout tokens: of one algorithm, or of each.
+
+        See `rotate-signing-key` of a client: when one is too young, none is rotated.
+        """
+        if alg is Algorithm.HS256:
+            raise UnprocessableRequest("alg: the issuer signs with RS256, ES256 and EdDSA")
+        done = await signing.rotate_issuer_keys(caller, alg, force=force, step_up_token=step_up_token)
+        return SigningKeysRotated(items=[SigningKeyRotated.of(rotation) for rotation in done])
 
 
 def _answer(request: Request, found: KeySet) -> Response:

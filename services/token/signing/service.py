@@ -1,45 +1,45 @@
-"""Rotation of what signs a client's tokens. Knows no HTTP and no SQL."""
+"""What admins do with the secrets and keys that sign tokens. Knows no HTTP and no SQL."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
 
 from chassis.bus import Bus
-from chassis.clock import MAX_CLOCK_DIFFERENCE, Clock
+from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database
 from chassis.errors import Unavailable
 from chassis.events import Event
 from chassis.outbox import Outbox
-from chassis.sealing import Sealer
 from contracts import events
 from contracts.actions import Action
-from contracts.clients import Client, ClientDirectory, ClientNotFound
+from contracts.clients import ClientDirectory, ClientNotFound
 from contracts.step_up import StepUpGuard
-from services.token.errors import NoSigningKeys, RotationTooSoon
+from services.token.errors import NoSigningKeys
 from services.token.revocations.service import Revocations
 from services.token.signing import store
-from services.token.signing.algorithms import Algorithm, KeyPair, algorithm_of, generate
-from services.token.signing.jwks import MAX_AGE
-from services.token.signing.keyring import FRESH_SECONDS, INVALIDATE, Keyring, row_of
-from services.token.signing.models import KeyStatus, Rotation
+from services.token.signing.algorithms import Algorithm, algorithm_of
+from services.token.signing.keyring import INVALIDATE, ISSUER_ALGORITHMS, Keyring
+from services.token.signing.models import ISSUER_ID, RevokedKey, Rotation, SigningKey
+from services.token.signing.stages import KeyStages
 
 log = structlog.get_logger()
 
-# Beside a token's life: a process that heard of the rotation late and whose clock is early, and a validator
-# whose clock is late.
-_LATE = timedelta(seconds=FRESH_SECONDS + 60) + MAX_CLOCK_DIFFERENCE
+ISSUER_RESOURCE: Final = "signing-keys"
+"""What a proof for a change of the issuer's keys is bound to."""
+
 _HOUSEKEEPING_SECONDS = 60.0
 _REVOKED_SECRETS_KEPT = timedelta(days=1)
 
 
 class SigningService:
-    """Rotates secrets and signing keys, and makes the keys of new clients."""
+    """Rotates and revokes secrets and signing keys, and makes the keys of new clients."""
 
     def __init__(
         self,
@@ -47,24 +47,25 @@ class SigningService:
         outbox: Outbox,
         bus: Bus,
         clock: Clock,
-        sealer: Sealer,
+        *,
         clients: ClientDirectory,
         keyring: Keyring,
+        stages: KeyStages,
         revocations: Revocations,
-        access_ttl: timedelta,
         guard: StepUpGuard,
+        period: timedelta | None,
     ) -> None:
-        """Take where keys are stored, what seals them, and how long a token lives at most."""
+        """Take where keys are stored and what moves them; `period` is that of the schedule."""
         self._db = db
         self._outbox = outbox
         self._bus = bus
         self._clock = clock
-        self._sealer = sealer
         self._clients = clients
         self._keyring = keyring
+        self._stages = stages
         self._revocations = revocations
-        self._access_ttl = access_ttl
         self._guard = guard
+        self._period = period
 
     async def rotate_secret(
         self, caller: CallerContext, client_id: UUID, *, step_up_token: str | None = None
@@ -105,56 +106,78 @@ class SigningService:
 
         Raises:
             ClientNotFound: there is no such client. NoSigningKeys: its tokens are signed with a secret.
-            RotationTooSoon: the next key has been published for less than the JWKS may be cached; `force`
-            skips this. StepUpRequired, ActionBlocked: see `StepUpGuard`.
+            RotationTooSoon: the next key has been published for less than `LEAD_TIME`; `force` skips this.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
         """
         client = await self._clients.get(client_id)
         algorithm = algorithm_of(client.token_mode)
         if algorithm is Algorithm.HS256:
             raise NoSigningKeys
         await self._check(caller, client_id, step_up_token)
-        await self._keyring.ensure(client)
-        pair = await asyncio.to_thread(generate, algorithm)
-        rotation = await self._rotate(caller, client, algorithm, pair, force=force)
-        await self._tell(client.id)
-        return rotation
+        return await self._rotate(caller, client.id, algorithm, force=force)
 
-    async def _check(self, caller: CallerContext, client_id: UUID, step_up_token: str | None) -> None:
-        await self._guard.check(
-            caller, Action.CLIENT_KEY_ROTATE, token=step_up_token, resource=client_id, client_id=client_id
-        )
+    async def rotate_issuer_keys(
+        self,
+        caller: CallerContext,
+        algorithm: Algorithm | None = None,
+        *,
+        force: bool = False,
+        step_up_token: str | None = None,
+    ) -> list[Rotation]:
+        """Rotate the issuer's key of an algorithm, or of each: all of them or, when it is too soon, none.
+
+        Raises:
+            RotationTooSoon, StepUpRequired, ActionBlocked: as above.
+        """
+        wanted = [algorithm] if algorithm is not None else list(ISSUER_ALGORITHMS)
+        await self._check(caller, None, step_up_token)
+        if not force:
+            await self._stages.check_lead(ISSUER_ID, wanted)
+        return [await self._rotate(caller, ISSUER_ID, algorithm, force=force) for algorithm in wanted]
+
+    async def revoke_signing_key(
+        self, caller: CallerContext, client_id: UUID | None, kid: str, *, step_up_token: str | None = None
+    ) -> RevokedKey:
+        """Destroy a key of a client, or of the issuer for None: see `KeyStages.revoke`.
+
+        Raises:
+            ClientNotFound: there is no such client.
+            SigningKeyNotFound: it has no such key, or not any more.
+            StepUpRequired, ActionBlocked: see `StepUpGuard`.
+        """
+        if client_id is not None:
+            await self._clients.get(client_id)
+        await self._check(caller, client_id, step_up_token)
+        return await self._stages.revoke(caller, client_id or ISSUER_ID, kid)
+
+    async def signing_keys(self, client_id: UUID | None) -> list[SigningKey]:
+        """Return the keys of a client, or of the issuer for None; none of a client that signs with a secret.
+
+        Raises:
+            ClientNotFound: there is no such client.
+        """
+        if client_id is not None:
+            await self._clients.get(client_id)
+        async with self._db.tenant(client_id or ISSUER_ID) as tx:
+            seconds = int(self._period.total_seconds()) if self._period is not None else 0
+            return await store.all_keys(tx, seconds, self._clock.now())
 
     async def _rotate(
-        self,
-        caller: CallerContext | None,
-        client: Client,
-        algorithm: Algorithm,
-        pair: KeyPair,
-        *,
-        force: bool,
+        self, caller: CallerContext, owner: UUID, algorithm: Algorithm, *, force: bool
     ) -> Rotation:
-        now = self._clock.now()
-        sealed = self._sealer.seal(pair.private, row_of(algorithm, pair.kid))
-        async with self._db.tenant(client.id) as tx:
-            await store.lock_client(tx)
-            promoted = await store.next_key(tx, algorithm)
-            if promoted is None:
-                raise LookupError("a client with an active key has no next one")
-            wait = promoted.created_at + MAX_AGE - now
-            if wait > timedelta(0) and not force:
-                raise RotationTooSoon(retry_after=int(wait.total_seconds()) + 1)
-            retiring = await store.retire_active(tx, algorithm, now + self._access_ttl + _LATE)
-            await store.activate(tx, promoted.kid, now)
-            await store.insert_key(tx, algorithm, KeyStatus.NEXT, pair, sealed, now)
-            rotation = Rotation(promoted.kid, pair.kid, retiring)
-            event = events.SigningKeyRotated(
-                target_id=client.id,
-                active_kid=rotation.active_kid,
-                next_kid=rotation.next_kid,
-                retiring_kid=rotation.retiring_kid,
-            )
-            await self._outbox.emit(tx, event, caller, client_id=client.id)
+        rotation = await self._stages.rotate(caller, owner, algorithm, force=force)
+        if rotation is None:
+            raise LookupError("nobody said which key must be the active one")
         return rotation
+
+    async def _check(self, caller: CallerContext, client_id: UUID | None, step_up_token: str | None) -> None:
+        await self._guard.check(
+            caller,
+            Action.CLIENT_KEY_ROTATE,
+            token=step_up_token,
+            resource=client_id or ISSUER_RESOURCE,
+            client_id=client_id,
+        )
 
     async def on_clients_created(self, created: Sequence[Event]) -> None:
         """Make the keys of new clients before their first login needs them."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from chassis.database import Tx
 from services.token.signing.algorithms import Algorithm, KeyPair
-from services.token.signing.models import KeyStatus, NextKey, SealedKey
+from services.token.signing.models import (
+    ISSUER_ID,
+    DueKey,
+    KeyStatus,
+    NextKey,
+    SealedKey,
+    SigningKey,
+)
 
 
 async def lock_client(tx: Tx) -> None:
@@ -93,6 +100,122 @@ async def activate(tx: Tx, kid: str, now: datetime) -> None:
         kid,
         now,
     )
+
+
+async def is_active(tx: Tx, kid: str) -> bool:
+    """Whether the tenant's key is the one that signs."""
+    found: bool = await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM signing_keys "
+        "WHERE client_id = current_client() AND kid = $1 AND status = 'active')",
+        kid,
+    )
+    return found
+
+
+async def algorithm_of_key(tx: Tx, kid: str) -> Algorithm | None:
+    """Return what the tenant's key is for; None when there is no such key."""
+    found: str | None = await tx.fetchval(
+        "SELECT alg FROM signing_keys WHERE client_id = current_client() AND kid = $1", kid
+    )
+    return Algorithm(found) if found is not None else None
+
+
+async def delete_key(tx: Tx, kid: str) -> KeyStatus | None:
+    """Destroy the tenant's key and return where it stood; None when another was first."""
+    found: str | None = await tx.fetchval(
+        "DELETE FROM signing_keys WHERE client_id = current_client() AND kid = $1 RETURNING status", kid
+    )
+    return KeyStatus(found) if found is not None else None
+
+
+async def delete_next(tx: Tx, algorithm: Algorithm) -> None:
+    """Destroy the key that was to take over."""
+    await tx.execute(
+        "DELETE FROM signing_keys WHERE client_id = current_client() AND alg = $1 AND status = 'next'",
+        str(algorithm),
+    )
+
+
+async def names(tx: Tx, algorithm: Algorithm) -> tuple[str | None, str | None]:
+    """Return the names of the tenant's active and next key."""
+    rows = await tx.fetch(
+        "SELECT status, kid FROM signing_keys WHERE client_id = current_client() AND alg = $1", str(algorithm)
+    )
+    by_status = {row["status"]: row["kid"] for row in rows}
+    return by_status.get(KeyStatus.ACTIVE), by_status.get(KeyStatus.NEXT)
+
+
+async def all_keys(tx: Tx, default_seconds: int, now: datetime) -> list[SigningKey]:
+    """Return the tenant's keys: those that sign first, then the next ones, then the retiring."""
+    rows = await tx.fetch(
+        """
+        SELECT kid, alg, status, created_at, activated_at, retires_at,
+            CASE WHEN status = 'active' AND coalesce(p.seconds, $1) > 0 THEN
+                activated_at + make_interval(
+                    secs => coalesce(p.seconds, $1) * (1 - abs(hashtext(kid) % 1000) / 10000.0)
+                )
+            END AS due_at
+        FROM signing_keys LEFT JOIN key_rotation_periods AS p USING (client_id)
+        WHERE client_id = current_client() AND (status <> 'retiring' OR retires_at > $2)
+        ORDER BY status = 'retiring', status = 'next', alg, created_at DESC, kid
+        """,
+        default_seconds,
+        now,
+    )
+    return [SigningKey(**{**row, "status": KeyStatus(row["status"])}) for row in rows]
+
+
+async def put_rotation_period(tx: Tx, seconds: int | None) -> None:
+    """Store the tenant's own period of rotation; None forgets it."""
+    if seconds is None:
+        await tx.execute("DELETE FROM key_rotation_periods WHERE client_id = current_client()")
+        return
+    await tx.execute(
+        """
+        INSERT INTO key_rotation_periods (client_id, seconds) VALUES (current_client(), $1)
+        ON CONFLICT (client_id) DO UPDATE SET seconds = excluded.seconds
+        """,
+        seconds,
+    )
+
+
+async def claim_due(
+    tx: Tx, now: datetime, claim: timedelta, default_seconds: int, limit: int
+) -> list[DueKey]:
+    """Claim keys that have signed for their period, less up to a tenth of it; the oldest first."""
+    rows = await tx.fetch(
+        """
+        WITH due AS MATERIALIZED (
+            SELECT k.kid FROM signing_keys AS k LEFT JOIN key_rotation_periods AS p USING (client_id)
+            WHERE k.status = 'active' AND (k.claimed_until IS NULL OR k.claimed_until <= $1)
+                AND coalesce(p.seconds, $3) > 0
+                AND k.activated_at + make_interval(
+                    secs => coalesce(p.seconds, $3) * (1 - abs(hashtext(k.kid) % 1000) / 10000.0)
+                ) <= $1
+            ORDER BY k.activated_at LIMIT $4 FOR UPDATE OF k SKIP LOCKED
+        )
+        UPDATE signing_keys AS k SET claimed_until = $1::timestamptz + $2::interval
+        FROM due WHERE k.kid = due.kid RETURNING k.kid, k.client_id, k.alg
+        """,
+        now,
+        claim,
+        default_seconds,
+        limit,
+    )
+    return [DueKey(row["kid"], row["client_id"], Algorithm(row["alg"])) for row in rows]
+
+
+async def oldest_active(tx: Tx) -> dict[str, datetime | None]:
+    """Return since when the oldest active key of clients, and that of the issuer, signs."""
+    row = await tx.fetchrow(
+        """
+        SELECT min(activated_at) FILTER (WHERE client_id <> $1) AS client,
+            min(activated_at) FILTER (WHERE client_id = $1) AS issuer
+        FROM signing_keys WHERE status = 'active'
+        """,
+        ISSUER_ID,
+    )
+    return dict(row) if row is not None else {}
 
 
 async def has_more_owners(tx: Tx, most: int) -> bool:
