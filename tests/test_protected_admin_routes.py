@@ -20,6 +20,7 @@ from tests.harness import Answer, System
         ("orgs", "DELETE", "api-keys/{key}", None, 204),
         ("token", "POST", "rotate-secret", None, 200),
         ("token", "POST", "rotate-signing-key?force=true", None, 200),
+        ("token", "POST", "signing-keys/{kid}/revoke", None, 200),
         ("token", "POST", "service-accounts", {"name": "ci"}, 201),
         ("token", "PATCH", "service-accounts/{account}", {"scopes": ["a"]}, 200),
         ("token", "PATCH", "service-accounts/{account}", {"jwks": None}, 200),
@@ -33,11 +34,16 @@ async def test_route_when_called_by_an_admin_then_asks_for_a_proof_of_this_clien
     tenant, other, admin = await system.tenant(), await system.tenant(), await new_admin(system)
     await admin.token()
     assert admin.app is not None
-    ids = {"key": "", "account": "", "account_key": ""}
+    ids = {"key": "", "account": "", "account_key": "", "kid": ""}
     keys = f"/api/admin/clients/{tenant.id}/api-keys"
     if "{key}" in path:
         made = await system.call("orgs", "POST", keys, caller=system.admin(), json={"name": "x"})
         ids["key"] = made.json["key"]["id"]
+    if "{kid}" in path:
+        await system.call("token", "GET", "/.well-known/jwks.json", caller=tenant.caller(access="public"))
+        path_of_all = f"/api/admin/clients/{tenant.id}/signing-keys"
+        listed = await system.call("token", "GET", path_of_all, caller=system.admin())
+        ids["kid"] = listed.json["items"][0]["kid"]
     if "{account}" in path:
         accounts = f"/api/admin/clients/{tenant.id}/service-accounts"
         made = await system.call("token", "POST", accounts, caller=system.admin(), json={"name": "x"})
@@ -72,3 +78,28 @@ async def test_route_when_called_by_an_admin_then_asks_for_a_proof_of_this_clien
         assert (await call(new_id(), token)).status == 404
     assert (await call(tenant.id, token)).status == done
     assert (await call(tenant.id, token)).status in (403, 404)
+
+
+async def test_issuer_keys_when_changed_by_an_admin_then_ask_for_a_proof_of_their_own(system: System) -> None:
+    tenant, admin = await system.tenant(), await new_admin(system)
+    await admin.token()
+    assert admin.app is not None
+
+    async def call(path: str, token: str | None = None) -> Answer:
+        headers = {"x-step-up-token": token} if token else None
+        return await system.call("token", "POST", path, caller=admin.caller(), headers=headers)
+
+    rotate = "/api/admin/signing-keys/rotate?alg=EdDSA&force=true"
+    refused = await call(rotate)
+    assert (refused.status, refused.code) == (403, "step_up_required")
+    shown = {"challenge_token": refused.json["challenge_token"], "factor": "totp", "code": admin.app.code()}
+    verify = "/api/admin/step-up/verify"
+    proof = await system.call("identity", "POST", verify, caller=admin.caller(), json=shown)
+    token = proof.json["step_up_token"]
+    of_client = f"/api/admin/clients/{tenant.id}/rotate-signing-key?force=true"
+    assert (await call(of_client, token)).code == "step_up_required"
+    done = await call(rotate, token)
+    assert done.status == 200, done.body
+    assert (await call(rotate, token)).code == "step_up_required"
+    kid = done.json["items"][0]["active_kid"]
+    assert (await call(f"/api/admin/signing-keys/{kid}/revoke")).code == "step_up_required"

@@ -107,7 +107,9 @@ async def made_world(stack: Stack) -> World:
     account = await stack.call("POST", accounts, stack.admin, json={"name": "Worker"})
     someone = {"email": f"{a.user_id}@example.org", "roles": ["billing_admin"], "scopes": ["all"]}
     admin = await stack.call("POST", "/api/admin/users", stack.admin, json=someone)
+    signing = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/signing-keys", stack.admin)
     ids = {
+        "kid": signing.json()["items"][0]["kid"],
         "admin_id": admin.json()["id"],
         "client_id": a.tenant.id,
         "key_id": publishable["id"],
