@@ -33,6 +33,13 @@ class ClientEvent(DomainEvent):
     target_type: ClassVar[str | None] = "client"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppEvent(DomainEvent):
+    """Something that happened to an OAuth app, or between a user and an app."""
+
+    target_type: ClassVar[str | None] = "app"
+
+
 # identity
 
 
@@ -565,12 +572,18 @@ class AdminLoginFailed(AdminEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened(SessionEvent):
-    """A session began; `impersonator_id` says who acts in the user's name."""
+    """A session began; `impersonator_id` says who acts in the user's name.
+
+    With an `app_id` it is a grant: what the user, logged in with the session `parent_id`, allowed an app.
+    """
 
     type: ClassVar[str] = "session_opened"
     user_id: str
     amr: tuple[str, ...]
     impersonator_id: str | None = None
+    app_id: str | None = None
+    parent_id: str | None = None
+    scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -579,15 +592,21 @@ class SessionRefreshed(SessionEvent):
 
     type: ClassVar[str] = "session_refreshed"
     user_id: str
+    app_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRevoked(SessionEvent):
-    """A session ended before its time, for a `reason` such as `logout` or `password_changed`."""
+    """A session ended before its time, for a `reason` such as `logout` or `password_changed`.
+
+    With an `app_id` it was a grant to an app, made when the user was logged in with the session `parent_id`.
+    """
 
     type: ClassVar[str] = "session_revoked"
     user_id: str
     reason: str
+    app_id: str | None = None
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -596,6 +615,7 @@ class RefreshTokenReuseDetected(SessionEvent):
 
     type: ClassVar[str] = "refresh_token_reuse_detected"
     user_id: str
+    app_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -708,6 +728,24 @@ class MachineTokenRefused(ServiceAccountEvent):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRefused(AppEvent):
+    """An app, or who says to be one, was refused at an OAuth endpoint; `reason` is the error code."""
+
+    type: ClassVar[str] = "app_refused"
+    reason: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeReuseDetected(SessionEvent):
+    """A used authorization code came back: the grant that it gave is over."""
+
+    type: ClassVar[str] = "code_reuse_detected"
+    user_id: str
+    app_id: str
+
+
 # orgs
 
 
@@ -755,13 +793,6 @@ class ApiKeyRotated(ClientEvent):
     type: ClassVar[str] = "api_key_rotated"
     prefix: str
     grace_seconds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppEvent(DomainEvent):
-    """Something that happened to an OAuth app."""
-
-    target_type: ClassVar[str | None] = "app"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

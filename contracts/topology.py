@@ -36,6 +36,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "internal.identity.v1.StepUpService": frozenset({"token", "orgs", "audit"}),
     "internal.token.v1.SessionService": frozenset({"identity"}),
     "internal.token.v1.ExchangeService": frozenset({"identity"}),
+    "internal.token.v1.GrantService": frozenset({"federation"}),
     "internal.token.v1.VerificationService": frozenset({"gateway", "identity"}),
     "internal.token.v1.SecretService": frozenset({"orgs"}),
     "internal.audit.v1.IngestService": frozenset({GATEWAY}),

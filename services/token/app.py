@@ -13,6 +13,7 @@ from chassis.geo import GeoDatabases
 from chassis.last_used import LastUsed
 from chassis.paging import Cursors
 from chassis.service import Definition, Service
+from contracts.apps import AppDirectory
 from contracts.clients import ClientDirectory
 from contracts.session import RefreshCookie
 from contracts.step_up import RemoteStepUpGuard
@@ -21,7 +22,15 @@ from services.token.config import TokenSettings
 from services.token.exchange.routes import routes as exchange_routes
 from services.token.exchange.rpc import exchange_rpc
 from services.token.exchange.service import ExchangeService
+from services.token.grants.codes import CodeRedemption
+from services.token.grants.handlers import GrantHandlers
+from services.token.grants.id_tokens import IssuerTokens
+from services.token.grants.routes import routes as grant_routes
+from services.token.grants.rpc import grants_rpc
+from services.token.grants.service import GrantService
+from services.token.grants.tokens import GrantTokens
 from services.token.oauth.assertions import Assertions
+from services.token.oauth.authentication import ClientAuthentication
 from services.token.oauth.routes import routes as oauth_routes
 from services.token.oauth.service import OAuthService
 from services.token.revocations.feed import RevocationFeed
@@ -38,6 +47,7 @@ from services.token.sessions.routes import routes as session_routes
 from services.token.sessions.rpc import sessions_rpc
 from services.token.sessions.service import SessionService
 from services.token.signing.access_tokens import AccessTokens
+from services.token.signing.client_secrets import ClientSecrets
 from services.token.signing.jwks import Jwks
 from services.token.signing.keyring import Keyring
 from services.token.signing.routes import routes as signing_routes
@@ -60,7 +70,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
     db, bus = service.db, service.bus
-    clients = ClientDirectory(service.channel("orgs", settings.orgs_grpc), bus)
+    orgs = service.channel("orgs", settings.orgs_grpc)
+    clients, apps = ClientDirectory(orgs, bus), AppDirectory(orgs, bus)
 
     revocations = Revocations(db, bus, service.clock, settings.jwt_access_ttl)
     bits = StatusBits()
@@ -137,9 +148,10 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
 
     exchange = ExchangeService(db, service.clock, service.sealer, sessions)
 
+    verifying_keys = public_keys(db, bus, service.clock)
     validation = ValidationService(
         clients,
-        public_keys(db, bus, service.clock),
+        verifying_keys,
         secrets(db, bus, service.sealer),
         Standing(db, service.clock, feed.revoked),
         feed.revoked,
@@ -160,16 +172,32 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     )
     key_usage = LastUsed(db, service.clock, account_store.note_uses)
     assertions = Assertions(db, service.clock, settings.base_url)
-    oauth = OAuthService(
+    authentication = ClientAuthentication(
         service.outbox,
         service.clock,
         clients=clients,
         accounts=ServiceAccountDirectory(db, bus, service.clock),
+        apps=apps,
         assertions=assertions,
+        secrets=ClientSecrets(db, service.sealer),
         usage=key_usage,
+    )
+    oauth = OAuthService(
+        service.outbox,
+        service.clock,
+        clients=clients,
         keyring=keyring,
         access_tokens=access_tokens,
         validation=validation,
+    )
+
+    grants = GrantService(db, service.clock, clients, validation)
+    issuer_tokens = IssuerTokens(keyring, verifying_keys, settings.base_url)
+    grant_tokens = GrantTokens(
+        db, service.outbox, service.clock, keyring, access_tokens, issuer_tokens, settings
+    )
+    handlers = GrantHandlers(
+        CodeRedemption(db, service.outbox, service.clock, grant_tokens, sessions, revocations)
     )
 
     cookie = RefreshCookie.of(settings)
@@ -179,7 +207,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             exchange_routes(exchange, cookie),
             signing_routes(signing, jwks),
             account_routes(accounts),
-            oauth_routes(oauth),
+            oauth_routes(oauth, authentication),
+            grant_routes(authentication, handlers.by_type()),
             revocation_routes(feed),
             status_list_routes(status_lists),
         ],
@@ -187,6 +216,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             sessions_rpc(sessions),
             exchange_rpc(exchange),
             secrets_rpc(signing),
+            grants_rpc(grants, sessions, authentication, issuer_tokens, service.clock),
             *validation_rpc(validation, clients, jwks, feed),
         ],
         callers=RPC_CALLERS,
@@ -199,6 +229,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "key periods": key_periods.run,
             "revocation housekeeping": revocations.housekeeping,
             "exchange code purge": exchange.purge,
+            "authorization codes": grants.purge,
             "session pruning": Pruning(db, service.clock).run,
             "key usage": key_usage.run,
             "used assertions": assertions.housekeeping,

@@ -89,6 +89,20 @@ class InvalidScope(InvalidRequest):
     detail = "The scope is malformed, or more than this client may have."
 
 
+class InvalidGrant(InvalidRequest):
+    """A code or refresh token opens nothing: unknown, used, expired or another's (RFC 6749 §5.2)."""
+
+    code = "invalid_grant"
+    detail = "The code or token is not valid, not any more, or not for this client."
+
+
+class UnauthorizedClient(InvalidRequest):
+    """The client may not use this grant (RFC 6749 §5.2)."""
+
+    code = "unauthorized_client"
+    detail = "This client may not use this grant."
+
+
 class UnsupportedGrantType(InvalidRequest):
     """The token endpoint does not know the grant (RFC 6749 §5.2)."""
 

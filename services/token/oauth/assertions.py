@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +20,6 @@ from chassis.database import Database
 from chassis.errors import Unavailable
 from services.token.errors import InvalidClient
 from services.token.oauth import store
-from services.token.service_accounts.models import ServiceAccount
 
 log = structlog.get_logger()
 
@@ -30,6 +30,15 @@ _MAX_JTI: Final = 255
 _HOUSEKEEPING_SECONDS: Final = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Signatory:
+    """Who should have signed: an account or app of a tenant, with its public keys (a JWK set, or empty)."""
+
+    client_id: UUID
+    id: str
+    jwks_json: str
+
+
 class Assertions:
     """Checks assertions; each is good once."""
 
@@ -38,23 +47,24 @@ class Assertions:
         self._db = db
         self._clock = clock
         # RFC 7523 §3: the issuer or the URL of the token endpoint. Nothing else of ours is an audience.
-        self._audiences = frozenset({issuer, f"{issuer}/oauth/token", f"{issuer}/token"})
+        endpoints = ("/oauth/token", "/token", "/par")  # RFC 9126 §2: of pushed requests, too
+        self._audiences = frozenset({issuer, *(f"{issuer}{path}" for path in endpoints)})
 
-    async def check(self, account: ServiceAccount, assertion: str) -> None:
-        """Accept an assertion of an account and use it up.
+    async def check(self, signatory: Signatory, assertion: str) -> None:
+        """Accept an assertion of an account or app and use it up.
 
         Raises:
-            InvalidClient: it is forged, not the account's, not for us, too old or too long, or was used.
+            InvalidClient: it is forged, not its own, not for us, too old or too long, or was used.
             Unavailable: it cannot be told now whether it was used.
         """
         try:
-            payload = _verified(account, assertion)
-            jti, expires_at = self._judge(account.id, payload)
+            payload = _verified(signatory, assertion)
+            jti, expires_at = self._judge(signatory.id, payload)
         except (TokenError, KeyRefused, ValueError, TypeError, OverflowError) as error:
-            log.warning("client assertion refused", service_account_id=str(account.id), reason=str(error))
+            log.warning("client assertion refused", signatory=signatory.id, reason=str(error))
             raise InvalidClient from None
-        name = hashlib.sha256(f"{account.id}|{jti}".encode()).digest()
-        async with self._db.tenant(account.client_id) as tx:
+        name = hashlib.sha256(f"{signatory.id}|{jti}".encode()).digest()
+        async with self._db.tenant(signatory.client_id) as tx:
             if not await store.use_assertion(tx, name, expires_at + MAX_CLOCK_DIFFERENCE):
                 raise InvalidClient
 
@@ -68,11 +78,10 @@ class Assertions:
                 log.warning("used assertions wait for the database")
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
-    def _judge(self, account_id: UUID, payload: dict[str, Any]) -> tuple[str, datetime]:
+    def _judge(self, own: str, payload: dict[str, Any]) -> tuple[str, datetime]:
         """Check the claims and return `jti` and `exp`."""
-        own = str(account_id)
         if payload.get("iss") != own or payload.get("sub") != own:
-            raise ValueError("iss and sub must be the service account")
+            raise ValueError("iss and sub must be the client")
         audience = payload.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if len(audiences) != 1 or audiences[0] not in self._audiences:
@@ -91,17 +100,17 @@ class Assertions:
         return jti, expires_at
 
 
-def _verified(account: ServiceAccount, assertion: str) -> dict[str, Any]:
-    """Return the payload of an assertion that one of the account's keys has signed."""
+def _verified(signatory: Signatory, assertion: str) -> dict[str, Any]:
+    """Return the payload of an assertion that one of the signatory's keys has signed."""
     parts = split(assertion)
     header = read_object(decode_base64url(parts.header))
     typ = header.get("typ", "JWT")
     if not header.keys() <= _PARAMETERS or not isinstance(typ, str) or typ.lower() not in _TYPES:
         raise ValueError("the header has another type, or a parameter that is not accepted")
-    keys = json.loads(account.jwks_json)["keys"] if account.jwks_json else []
+    keys = json.loads(signatory.jwks_json)["keys"] if signatory.jwks_json else []
     jwk = next((jwk for jwk in keys if jwk["kid"] == header.get("kid")), None)
     if jwk is None:
-        raise ValueError("the account has no such key")
+        raise ValueError("the client has no such key")
     key = read_jwk(jwk)
     # The key's algorithm is what counts; the header may only agree (RFC 8725 §3.1).
     if header.get("alg") != key.alg or not key.verifies(parts.signing_input, parts.signature):

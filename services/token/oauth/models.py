@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, LargeBinary
 from sqlmodel import Field
 
+from contracts.apps import App
 from services.token.service_accounts.models import ServiceAccount
 from services.token.tables import Base
 
@@ -30,11 +31,12 @@ class AuthMethod(StrEnum):
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
     PRIVATE_KEY_JWT = "private_key_jwt"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What a request says of its client: an id, and a secret or an assertion."""
+    """What a request says of its client: an id, and a secret or an assertion, or neither."""
 
     client_id: str
     method: AuthMethod
@@ -52,6 +54,23 @@ class AuthenticatedAccount:
     account: ServiceAccount
     credential_id: UUID
     method: AuthMethod
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedApp:
+    """An app that has proven itself; a public one only named itself, which `is_confidential` tells."""
+
+    app: App
+    method: AuthMethod
+
+    @property
+    def is_confidential(self) -> bool:
+        """Whether it has proven to be the app."""
+        return self.method is not AuthMethod.NONE
+
+
+Authenticated = AuthenticatedAccount | AuthenticatedApp
+"""A client of the OAuth endpoints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, unquote_plus
 
+from authservice_validator import TokenError
+from authservice_validator.jose import decode_base64url, read_object, split
+
 from chassis.errors import InvalidRequest
 from services.token.errors import InvalidClient
 from services.token.oauth.models import AuthMethod, Presented
@@ -47,10 +50,10 @@ def read_parameters(content_type: str, body: bytes, query: bytes) -> Parameters:
 
 
 def read_client(authorization: str | None, parameters: Parameters) -> Presented:
-    """Return what the request says of its client; exactly one way to prove it must be used (RFC 6749 §2.3).
+    """Return what the request says of its client; at most one way to prove it may be used (RFC 6749 §2.3).
 
     Raises:
-        InvalidClient: none is, or several are, or one is malformed.
+        InvalidClient: it names none, several ways are used, or one is malformed.
     """
     ways: list[Presented] = []
     if authorization is not None:
@@ -62,12 +65,24 @@ def read_client(authorization: str | None, parameters: Parameters) -> Presented:
         if parameters.get("client_assertion_type") != ASSERTION_TYPE:
             raise InvalidClient
         assertion = parameters.get("client_assertion", "")
-        ways.append(Presented(client_id, AuthMethod.PRIVATE_KEY_JWT, assertion=assertion))
+        named = client_id or _subject(assertion)
+        ways.append(Presented(named, AuthMethod.PRIVATE_KEY_JWT, assertion=assertion))
+    if not ways and client_id:
+        ways.append(Presented(client_id, AuthMethod.NONE))
     if len(ways) != 1:
         raise InvalidClient
     if client_id and ways[0].client_id != client_id:
         raise InvalidClient
     return ways[0]
+
+
+def _subject(assertion: str) -> str:
+    """Return whose an assertion says to be (RFC 7521 §4.2); nothing of it is verified here."""
+    try:
+        subject = read_object(decode_base64url(split(assertion).payload)).get("sub")
+    except TokenError:
+        raise InvalidClient from None
+    return subject if isinstance(subject, str) else ""
 
 
 def _form(body: bytes) -> list[tuple[str, str]]:

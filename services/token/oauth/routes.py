@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request, Response
 
-from chassis.context import Access, CallerContext
+from chassis.context import Access
 from chassis.errors import InvalidRequest
-from chassis.http import KIB, Caller, Router
-from services.token.errors import UnsupportedGrantType
+from chassis.http import Caller, Router
+from services.token.errors import UnauthorizedClient, UnsupportedGrantType
+from services.token.oauth.authentication import ClientAuthentication
+from services.token.oauth.endpoint import BODY_LIMIT, OAuthRequest, answering, body_schema, json_response
 from services.token.oauth.models import AuthenticatedAccount
-from services.token.oauth.parameters import Parameters, read_client, read_parameters
 from services.token.oauth.service import OAuthService
 
-_BODY_LIMIT: Final = 64 * KIB
-_NO_STORE: Final = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 §5.1
-_CLIENT: Final[dict[str, Any]] = {
-    "client_id": {"type": "string", "description": "The service account's id, unless in the header."},
-    "client_secret": {"type": "string", "description": "Its secret, unless in the header."},
-    "client_assertion_type": {"type": "string", "description": "With `client_assertion`: RFC 7523 §2.2."},
-    "client_assertion": {"type": "string", "description": "A JWT signed with one of the account's keys."},
-}
 
-Answer = Callable[[CallerContext, AuthenticatedAccount, Parameters], Awaitable[Mapping[str, object]]]
-
-
-def routes(oauth: OAuthService) -> Router:
+def routes(oauth: OAuthService, authentication: ClientAuthentication) -> Router:
     """The slice's routes."""
     router = Router(tag="Machines")
-    _declare_token(router, oauth)
-    _declare_introspection(router, oauth)
+    _declare_token(router, oauth, authentication)
+    _declare_introspection(router, oauth, authentication)
     return router
 
 
-def _declare_token(router: Router, oauth: OAuthService) -> None:
-    async def grant(
-        caller: CallerContext, client: AuthenticatedAccount, parameters: Parameters
-    ) -> Mapping[str, object]:
-        if parameters.get("grant_type") != "client_credentials":
+def _declare_token(router: Router, oauth: OAuthService, authentication: ClientAuthentication) -> None:
+    async def grant(request: OAuthRequest) -> Response:
+        if request.parameters.get("grant_type") != "client_credentials":
             raise UnsupportedGrantType
-        token = await oauth.client_credentials(caller, client, parameters.get("scope"))
-        return {
-            "access_token": token.access_token,
-            "token_type": "Bearer",
-            "expires_in": token.expires_in,
-            "scope": token.scope,
-        }
+        if not isinstance(request.client, AuthenticatedAccount):
+            raise UnauthorizedClient
+        token = await oauth.client_credentials(
+            request.caller, request.client, request.parameters.get("scope")
+        )
+        return json_response(
+            {
+                "access_token": token.access_token,
+                "token_type": "Bearer",
+                "expires_in": token.expires_in,
+                "scope": token.scope,
+            }
+        )
 
-    at_hand = _answering(oauth, grant)
+    at_hand = answering(authentication, grant)
 
     @router.post(
         "/oauth/token",
         access=Access.OAUTH,
         limit="oauth",
-        body_limit=_BODY_LIMIT,
+        body_limit=BODY_LIMIT,
         response_model=None,
         shortcut=at_hand,
-        request_body=_body(
+        request_body=body_schema(
             {
                 "grant_type": {"type": "string", "enum": ["client_credentials"]},
                 "scope": {"type": "string", "description": "Some of the account's scopes; all by default."},
@@ -81,24 +73,24 @@ def _declare_token(router: Router, oauth: OAuthService) -> None:
         return await at_hand(request, await request.body())
 
 
-def _declare_introspection(router: Router, oauth: OAuthService) -> None:
-    async def introspect(
-        _caller: CallerContext, client: AuthenticatedAccount, parameters: Parameters
-    ) -> Mapping[str, object]:
-        if "token" not in parameters:
+def _declare_introspection(router: Router, oauth: OAuthService, authentication: ClientAuthentication) -> None:
+    async def introspect(request: OAuthRequest) -> Response:
+        if "token" not in request.parameters:
             raise InvalidRequest("Send the `token`.")
-        return await oauth.introspect(client, parameters["token"])
+        if not isinstance(request.client, AuthenticatedAccount):
+            raise UnauthorizedClient
+        return json_response(await oauth.introspect(request.client, request.parameters["token"]))
 
-    at_hand = _answering(oauth, introspect)
+    at_hand = answering(authentication, introspect)
 
     @router.post(
         "/oauth/introspect",
         access=Access.OAUTH,
         limit="oauth",
-        body_limit=_BODY_LIMIT,
+        body_limit=BODY_LIMIT,
         response_model=None,
         shortcut=at_hand,
-        request_body=_body(
+        request_body=body_schema(
             {
                 "token": {"type": "string"},
                 "token_type_hint": {"type": "string", "description": "Accepted and not needed."},
@@ -117,33 +109,6 @@ def _declare_introspection(router: Router, oauth: OAuthService) -> None:
         A revoked one is inactive at once. Another tenant's, and whatever is no token, is `{"active": false}`.
         """
         return await at_hand(request, await request.body())
-
-
-def _answering(oauth: OAuthService, answer: Answer) -> Callable[[Request, bytes], Awaitable[Response]]:
-    """Wrap an endpoint: parameters, client, answer."""
-
-    async def at_hand(request: Request, body: bytes) -> Response:
-        caller: CallerContext = request.scope["caller"]
-        content_type = request.headers.get("content-type", "")
-        parameters = read_parameters(content_type, body, request.scope["query_string"])
-        presented = read_client(request.headers.get("authorization"), parameters)
-        client = await oauth.authenticate(caller, presented)
-        document = await answer(caller, client, parameters)
-        text = json.dumps(document, separators=(",", ":"), default=_plain)
-        return Response(text, media_type="application/json", headers=_NO_STORE)
-
-    return at_hand
-
-
-def _body(properties: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
-    schema = {"type": "object", "required": required, "properties": {**properties, **_CLIENT}}
-    kinds = ("application/x-www-form-urlencoded", "application/json")
-    return {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
-
-
-def _plain(value: object) -> object:
-    """Give JSON what the validator made immutable."""
-    return dict(value) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]  # the two frozen kinds
 
 
 _TOKEN_ANSWER: Final = {

@@ -1,9 +1,8 @@
-"""The rules of the machines' endpoints: who a client is, what it gets, and what it may ask about."""
+"""The rules of the machines' endpoints: what a client gets by itself, and what it may ask about."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from uuid import UUID
 
 from authservice_validator import VerifiedClaims
 from prometheus_client import Counter
@@ -11,26 +10,23 @@ from prometheus_client import Counter
 from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.events import Actor, ActorType
-from chassis.last_used import LastUsed
 from chassis.outbox import Outbox
 from contracts import events
-from contracts.clients import Client, ClientDirectory, ClientNotFound
+from contracts.clients import ClientDirectory
 from contracts.token_use import ENROLLMENT
-from services.token.errors import InvalidClient, InvalidScope
-from services.token.oauth.assertions import Assertions
-from services.token.oauth.models import AuthenticatedAccount, AuthMethod, MachineToken, Presented
-from services.token.service_accounts.directory import KnownAccount, ServiceAccountDirectory
+from services.token.errors import InvalidScope
+from services.token.oauth.models import AuthenticatedAccount, MachineToken
 from services.token.service_accounts.models import ServiceAccount
 from services.token.signing.access_tokens import AccessTokens, Machine
 from services.token.signing.keyring import Keyring
 from services.token.validation.service import ValidationService
 
-MACHINE_TOKENS = Counter("machine_tokens_total", "Token requests of service accounts.", ["outcome"])
+MACHINE_TOKENS = Counter("machine_tokens_total", "Tokens of service accounts.", ["outcome"])
 INTROSPECTIONS = Counter("introspections_total", "Introspections, by what they found.", ["active"])
 
 
 class OAuthService:
-    """Authenticates service accounts, gives them tokens, and tells them about tokens of their tenant."""
+    """Gives service accounts tokens, and tells them about tokens of their tenant."""
 
     def __init__(
         self,
@@ -38,45 +34,17 @@ class OAuthService:
         clock: Clock,
         *,
         clients: ClientDirectory,
-        accounts: ServiceAccountDirectory,
-        assertions: Assertions,
-        usage: LastUsed,
         keyring: Keyring,
         access_tokens: AccessTokens,
         validation: ValidationService,
     ) -> None:
-        """Take who knows accounts and tenants, and what tokens are made of and judged by."""
+        """Take who knows tenants, and what tokens are made of and judged by."""
         self._outbox = outbox
         self._clock = clock
         self._clients = clients
-        self._accounts = accounts
-        self._assertions = assertions
-        self._usage = usage
         self._keyring = keyring
         self._access_tokens = access_tokens
         self._validation = validation
-
-    async def authenticate(self, caller: CallerContext, presented: Presented) -> AuthenticatedAccount:
-        """Return the active account, of an active tenant, that a request has proven to be.
-
-        Why not is never said: unknown, disabled and wrong are one refusal (RFC 6749 §5.2).
-
-        Raises:
-            InvalidClient: it is none.
-            Unavailable: it cannot be told now.
-        """
-        known = await self._find(presented.client_id)
-        if known is None:
-            MACHINE_TOKENS.labels("unknown_client").inc()
-            raise InvalidClient
-        try:
-            return await self._proven(known, presented)
-        except InvalidClient:
-            MACHINE_TOKENS.labels("refused").inc()
-            account = known.account
-            refused = events.MachineTokenRefused(target_id=account.id, reason=InvalidClient.code)
-            await self._outbox.append(refused, caller, client_id=account.client_id)
-            raise
 
     async def client_credentials(
         self, caller: CallerContext, client: AuthenticatedAccount, scope: str | None
@@ -121,32 +89,6 @@ class OAuthService:
             return {"active": False}
         username = {"username": verdict.email} if verdict.email else {}
         return {**verdict.claims, "active": True, "token_type": "Bearer", **username}
-
-    async def _find(self, client_id: str) -> KnownAccount | None:
-        try:
-            account_id = UUID(client_id)
-        except ValueError:
-            return None
-        return await self._accounts.find(account_id) if str(account_id) == client_id else None
-
-    async def _proven(self, known: KnownAccount, presented: Presented) -> AuthenticatedAccount:
-        account = known.account
-        if not account.is_active or not (await self._tenant(account)).is_active:
-            raise InvalidClient
-        if presented.method is AuthMethod.PRIVATE_KEY_JWT:
-            await self._assertions.check(account, presented.assertion)
-            return AuthenticatedAccount(account, account.id, presented.method)
-        key = self._accounts.live_key(known, presented.secret)
-        if key is None:
-            raise InvalidClient
-        self._usage.note(key.id)
-        return AuthenticatedAccount(account, key.id, presented.method)
-
-    async def _tenant(self, account: ServiceAccount) -> Client:
-        try:
-            return await self._clients.get(account.client_id)
-        except ClientNotFound:
-            raise InvalidClient from None
 
 
 def _granted(account: ServiceAccount, scope: str | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     PrimaryKeyConstraint,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
@@ -43,11 +44,15 @@ class UserRow(Base, table=True):
 class SessionRow(Base, table=True):
     """A session: from a login until it is ended, unused for too long (`expires_at`), or too old.
 
-    No index on the times: they move with each refresh, and would cost each one an index entry.
+    One with an `app_id` is a grant: what its user, logged in with the session `parent_id`, allowed an app. No
+    index on the times: they move with each refresh, and would cost each one an index entry.
     """
 
     __tablename__ = "sessions"
-    __table_args__ = (Index("ix_sessions_client_id_user_id_id", "client_id", "user_id", "id"),)
+    __table_args__ = (
+        Index("ix_sessions_client_id_user_id_id", "client_id", "user_id", "id"),
+        Index("ix_sessions_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+    )
 
     id: UUID = Field(primary_key=True)
     client_id: UUID = Field(nullable=False)
@@ -64,6 +69,13 @@ class SessionRow(Base, table=True):
     acr: str = Field(sa_column=Column(Text, nullable=False))
     impersonator_id: str | None = Field(default=None, sa_column=Column(Text))
     status_index: int | None = Field(default=None, sa_column=Column(BigInteger))
+    parent_id: UUID | None = Field(default=None)
+    app_id: str | None = Field(default=None, sa_column=Column(Text))
+    scope: str | None = Field(default=None, sa_column=Column(Text))
+    audience: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
+    cnf_jkt: str | None = Field(default=None, sa_column=Column(Text))
+    auth_time: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+    requested_claims: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class RefreshTokenRow(Base, table=True):
@@ -90,6 +102,8 @@ class EndReason(StrEnum):
     USER_NOT_ACTIVE = "user_not_active"
     USER_DELETED = "user_deleted"
     TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - a reason, not a secret
+    CODE_REUSED = "code_reused"
+    GRANT_REVOKED = "grant_revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,29 +158,66 @@ class NewSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What a user allowed an app, as its session keeps it.
+
+    `scope` is words parted by spaces; `audience` is empty for the tenant itself; `jkt` names the key that the
+    grant is bound to (RFC 9449 §6.1), None without; `requested_claims` is the `claims` parameter, or empty.
+    """
+
+    app_id: str
+    parent_id: UUID
+    scope: str
+    audience: tuple[str, ...]
+    jkt: str | None
+    requested_claims: str
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The words of `scope`."""
+        return tuple(self.scope.split(" ")) if self.scope else ()
+
+
+@dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that may have an access token now, with its user as last heard of.
+    """A session that may have an access token now, with its user as last heard of; `grant` is an app's.
 
     `status_index` is the place of its tokens in the status lists.
     """
 
     id: UUID
     user_id: UUID
-    created_at: datetime
+    auth_time: datetime
     expires_at: datetime
     amr: tuple[str, ...]
     acr: str
     user: users_pb2.User
     status_index: int | None
+    grant: Grant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who presents a refresh token: the user's own browser, or an app.
+
+    `jkt` names the key that the app proved to have. The token of a confidential app is bound to the app by
+    its credentials, so its key may be another than at first (RFC 9449 §5); that of a public one is bound to
+    the key alone.
+    """
+
+    app_id: str | None = None
+    jkt: str | None = None
+    is_confidential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUse:
-    """A refresh token that is to be used, and what it leaves behind."""
+    """A refresh token that is to be used, by whom, and what it leaves behind."""
 
     token_hash: bytes
     seed: bytes
     successor_hash: bytes
+    holder: Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +232,9 @@ class UsedToken:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session that was ended just now."""
+    """A session that was ended just now; one with an `app_id` was a grant of the session `parent_id`."""
 
     id: UUID
     user_id: UUID
+    app_id: str | None = None
+    parent_id: UUID | None = None

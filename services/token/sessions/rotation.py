@@ -76,7 +76,11 @@ class Rotations:
             found = await store.rotate(tx, uses, now, now + self._refresh_ttl, dead_up_to)
             refreshed = [
                 self._outbox.wrap(
-                    events.SessionRefreshed(target_id=session.id, user_id=str(session.user_id)),
+                    events.SessionRefreshed(
+                        target_id=session.id,
+                        user_id=str(session.user_id),
+                        app_id=session.grant.app_id if session.grant else None,
+                    ),
                     firsts[token_hash].caller,
                     actor=Actor(ActorType.USER, str(session.user_id)),
                 )

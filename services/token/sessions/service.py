@@ -27,6 +27,7 @@ from services.token.sessions import refresh_tokens, store
 from services.token.sessions.models import (
     EndedSession,
     EndReason,
+    Holder,
     LiveSession,
     NewSession,
     Opening,
@@ -136,26 +137,40 @@ class SessionService:
             InvalidRefreshToken: it opens nothing. The reason is never said.
         """
         client = await self._active_client(caller.require_client())
-        if client is None or not refresh_tokens.is_well_formed(token):
+        if client is None:
             REFRESHES.labels("refused").inc()
             raise InvalidRefreshToken
         signer = await self._keyring.signer(client)
         now = self._clock.now()
+        session, successor = await self.rotate(caller, client.id, token, Holder(), now)
+        return self._answer(client, signer, session, successor, now)
+
+    async def rotate(
+        self, caller: CallerContext, client_id: UUID, token: str, holder: Holder, now: datetime
+    ) -> tuple[LiveSession, str]:
+        """Use a refresh token of a holder, as `refresh` says: its session, and the next token.
+
+        Raises:
+            InvalidRefreshToken: it opens nothing for this holder. The reason is never said.
+        """
+        if not refresh_tokens.is_well_formed(token):
+            REFRESHES.labels("refused").inc()
+            raise InvalidRefreshToken
         seed = self._successors.new_seed()
         successor = self._successors.successor(token, seed)
-        use = TokenUse(refresh_tokens.hash_of(token), seed, refresh_tokens.hash_of(successor))
-        session = await self._rotations.rotate(client.id, Rotation(use, caller))
+        use = TokenUse(refresh_tokens.hash_of(token), seed, refresh_tokens.hash_of(successor), holder)
+        session = await self._rotations.rotate(client_id, Rotation(use, caller))
         if session is not None:
             presented = _Presented("rotated", session, successor)
         else:
-            async with self._db.tenant(client.id) as tx:
-                presented = await self._presented_again(tx, caller, token, now)
+            async with self._db.tenant(client_id) as tx:
+                presented = await self._presented_again(tx, caller, token, holder, now)
         REFRESHES.labels(presented.outcome).inc()
         if presented.outcome == "reused":
             await self._revocations.announce()
         if presented.session is None:
             raise InvalidRefreshToken
-        return self._answer(client, signer, presented.session, presented.token, now)
+        return presented.session, presented.token
 
     async def end_of_token(self, caller: CallerContext, token: str) -> None:
         """End the session of a refresh token, quietly also when there is none: a logout always succeeds."""
@@ -167,10 +182,10 @@ class SessionService:
             if session_id is None:
                 return
             ended = await store.end_session(tx, session_id, EndReason.LOGOUT, now)
-            if ended is not None:
+            if ended:
                 # Who holds the refresh token speaks for its user, though the request carries a key only.
-                who = _user(ended.user_id)
-                await self._record_ended(tx, caller, [ended], EndReason.LOGOUT, now, actor=who)
+                who = _user(ended[0].user_id)
+                await self.record_ended(tx, caller, ended, EndReason.LOGOUT, now, actor=who)
         # Also when another request ended it: its news may not have been told yet.
         await self._revocations.announce()
 
@@ -183,15 +198,16 @@ class SessionService:
         if not await self.end_session(caller, caller.require_user(), session_id, EndReason.USER_REVOKED):
             raise SessionNotFound
 
-    async def end_session(self, caller: CallerContext, user_id: UUID, session_id: UUID, reason: str) -> bool:
-        """End one session of a user; false when the user has no such live session."""
+    async def end_session(
+        self, caller: CallerContext, user_id: UUID | None, session_id: UUID, reason: str
+    ) -> bool:
+        """End one session (of this user, when given) and its grants; false when there is none that lives."""
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
             ended = await store.end_session(tx, session_id, reason, now, user_id=user_id)
-            if ended is not None:
-                await self._record_ended(tx, caller, [ended], reason, now)
+            await self.record_ended(tx, caller, ended, reason, now)
         await self._revocations.announce()
-        return ended is not None
+        return bool(ended)
 
     async def end_all(
         self, caller: CallerContext, user_id: UUID, reason: str, *, kept: UUID | None = None
@@ -200,9 +216,17 @@ class SessionService:
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
             ended = await store.end_sessions(tx, user_id, reason, now, kept=kept)
-            await self._record_ended(tx, caller, ended, reason, now)
+            await self.record_ended(tx, caller, ended, reason, now)
         await self._revocations.announce()
         return len(ended)
+
+    async def end_grants(self, caller: CallerContext, user_id: UUID, app_id: str) -> None:
+        """End what a user granted to an app, codes that wait included."""
+        now = self._clock.now()
+        async with self._db.tenant(caller.require_client()) as tx:
+            ended = await store.end_grants(tx, user_id, app_id, EndReason.GRANT_REVOKED, now)
+            await self.record_ended(tx, caller, ended, EndReason.GRANT_REVOKED, now)
+        await self._revocations.announce()
 
     async def put_user(self, caller: CallerContext, user: users_pb2.User) -> None:
         """Bring the copy of a user up to date; older news changes nothing.
@@ -217,7 +241,7 @@ class SessionService:
             if not taken or user.status == store.ACTIVE:
                 return
             ended = await store.end_sessions(tx, user_id, EndReason.USER_NOT_ACTIVE, now)
-            await self._record_ended(tx, caller, ended, EndReason.USER_NOT_ACTIVE, now)
+            await self.record_ended(tx, caller, ended, EndReason.USER_NOT_ACTIVE, now)
             await self._revocations.user(tx, client_id, user.id, now)
         await self._revocations.announce()
 
@@ -230,7 +254,7 @@ class SessionService:
         async with self._db.tenant(client_id) as tx:
             await store.forget_user(tx, user_id, _deleted(client_id, user_id))
             ended = await store.end_sessions(tx, user_id, EndReason.USER_DELETED, now)
-            await self._record_ended(tx, caller, ended, EndReason.USER_DELETED, now)
+            await self.record_ended(tx, caller, ended, EndReason.USER_DELETED, now)
             await store.erase_origins(tx, user_id)
             await self._revocations.user(tx, client_id, str(user_id), now)
         await self._revocations.announce()
@@ -247,23 +271,30 @@ class SessionService:
             return None
         return client if client.is_active else None
 
-    async def _presented_again(self, tx: Tx, caller: CallerContext, token: str, now: datetime) -> _Presented:
+    async def _presented_again(
+        self, tx: Tx, caller: CallerContext, token: str, holder: Holder, now: datetime
+    ) -> _Presented:
         """Decide about a token that was not rotated: within the grace, reused, or nothing at all."""
-        used = await store.used_token(tx, refresh_tokens.hash_of(token), self._grace, now)
+        used = await store.used_token(tx, refresh_tokens.hash_of(token), holder.app_id, self._grace, now)
         if used is None:
             return _Presented("refused")
         if used.is_within_grace and not used.successor_used:
             session = await store.live_session(tx, used.session_id, now)
+            if session is not None and not _may_hold(session, holder):
+                return _Presented("refused")
             return _Presented("repeated", session, self._successors.successor(token, used.seed))
         ended = await store.end_session(tx, used.session_id, EndReason.TOKEN_REUSED, now)
-        if ended is None:
+        if not ended:
             return _Presented("refused")
-        event = events.RefreshTokenReuseDetected(target_id=ended.id, user_id=str(ended.user_id))
+        reused = ended[0]
+        event = events.RefreshTokenReuseDetected(
+            target_id=reused.id, user_id=str(reused.user_id), app_id=reused.app_id
+        )
         await self._outbox.emit(tx, event, caller)
-        await self._record_ended(tx, caller, [ended], EndReason.TOKEN_REUSED, now)
+        await self.record_ended(tx, caller, ended, EndReason.TOKEN_REUSED, now)
         return _Presented("reused")
 
-    async def _record_ended(
+    async def record_ended(
         self,
         tx: Tx,
         caller: CallerContext,
@@ -277,7 +308,13 @@ class SessionService:
         client_id = caller.require_client()
         await self._revocations.sessions(tx, client_id, [session.id for session in ended], now)
         for session in ended:
-            event = events.SessionRevoked(target_id=session.id, user_id=str(session.user_id), reason=reason)
+            event = events.SessionRevoked(
+                target_id=session.id,
+                user_id=str(session.user_id),
+                reason=reason,
+                app_id=session.app_id,
+                parent_id=str(session.parent_id) if session.parent_id else None,
+            )
             await self._outbox.emit(tx, event, caller, actor=actor)
         ENDED.labels(_counted(reason)).inc(len(ended))
 
@@ -314,7 +351,7 @@ class SessionService:
             client_id=client.id,
             session_id=session.id,
             session_expires_at=session.expires_at,
-            auth_time=session.created_at,
+            auth_time=session.auth_time,
             amr=session.amr,
             acr=session.acr,
             user=session.user,
@@ -335,6 +372,12 @@ class SessionService:
 
 def _user(user_id: UUID) -> Actor:
     return Actor(ActorType.USER, str(user_id))
+
+
+def _may_hold(session: LiveSession, holder: Holder) -> bool:
+    """Whether the grant's key is the holder's, as the rotation's statement asks."""
+    jkt = session.grant.jkt if session.grant else None
+    return jkt is None or jkt == holder.jkt or (holder.is_confidential and holder.jkt is not None)
 
 
 def _counted(reason: str) -> str:

@@ -10,7 +10,15 @@ import asyncpg
 
 from chassis.database import Tx
 from contracts.gen.internal.identity.v1 import users_pb2
-from services.token.sessions.models import EndedSession, LiveSession, NewSession, Session, TokenUse, UsedToken
+from services.token.sessions.models import (
+    EndedSession,
+    Grant,
+    LiveSession,
+    NewSession,
+    Session,
+    TokenUse,
+    UsedToken,
+)
 
 ACTIVE = "active"
 """The only status of a user that may have sessions."""
@@ -87,7 +95,8 @@ async def rotate(
         """
         WITH presented AS (
             SELECT use.*, t.session_id
-            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS use(token_hash, seed, successor_hash)
+            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $7::text[], $8::text[], $9::bool[])
+                 AS use(token_hash, seed, successor_hash, app_id, jkt, is_confidential)
             JOIN refresh_tokens AS t ON t.token_hash = use.token_hash
             WHERE t.client_id = current_client() AND t.used_at IS NULL AND t.expires_at > $4
         ), locked AS (
@@ -102,8 +111,12 @@ async def rotate(
             FROM locked AS l, presented AS p, users AS u
             WHERE s.id = l.id AND s.id = p.session_id AND s.ended_at IS NULL AND s.expires_at > $4
               AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
+              AND s.app_id IS NOT DISTINCT FROM p.app_id
+              AND (s.cnf_jkt IS NULL OR s.cnf_jkt = p.jkt OR (p.is_confidential AND p.jkt IS NOT NULL))
             RETURNING p.token_hash, p.seed, p.successor_hash,
-                      s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message, s.status_index
+                      s.id, s.user_id, coalesce(s.auth_time, s.created_at) AS auth_time, s.expires_at, s.amr,
+                      s.acr, s.app_id, s.parent_id, s.scope, s.audience, s.cnf_jkt, s.requested_claims,
+                      u.message, s.status_index
         ), used AS (
             UPDATE refresh_tokens AS t
             SET used_at = clock_timestamp(), seed = live.seed, successor_hash = live.successor_hash
@@ -122,12 +135,17 @@ async def rotate(
         now,
         expires_at,
         dead_up_to,
+        [use.holder.app_id for use in uses],
+        [use.holder.jkt for use in uses],
+        [use.holder.is_confidential for use in uses],
     )
-    return {row["token_hash"]: _live(row) for row in rows}
+    return {row["token_hash"]: live(row) for row in rows}
 
 
-async def used_token(tx: Tx, token_hash: bytes, grace: timedelta, now: datetime) -> UsedToken | None:
-    """Return what is known of a used refresh token whose session still lives; None when there is no such.
+async def used_token(
+    tx: Tx, token_hash: bytes, app_id: str | None, grace: timedelta, now: datetime
+) -> UsedToken | None:
+    """Return what is known of a holder's used refresh token whose session still lives; None without such.
 
     The grace goes by the database's clock alone: those of the processes may differ by more than it lasts.
     """
@@ -139,11 +157,12 @@ async def used_token(tx: Tx, token_hash: bytes, grace: timedelta, now: datetime)
         JOIN sessions AS s ON s.id = t.session_id
         LEFT JOIN refresh_tokens AS n ON n.token_hash = t.successor_hash
         WHERE t.token_hash = $1 AND t.client_id = current_client() AND t.used_at IS NOT NULL
-          AND s.ended_at IS NULL AND s.expires_at > $2
+          AND s.ended_at IS NULL AND s.expires_at > $2 AND s.app_id IS NOT DISTINCT FROM $4
         """,
         token_hash,
         now,
         grace,
+        app_id,
     )
     if row is None:
         return None
@@ -154,7 +173,9 @@ async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession |
     """Return a session of an active user that has neither ended nor expired."""
     row = await tx.fetchrow(
         """
-        SELECT s.id, s.user_id, s.created_at, s.expires_at, s.amr, s.acr, u.message, s.status_index
+        SELECT s.id, s.user_id, coalesce(s.auth_time, s.created_at) AS auth_time, s.expires_at, s.amr, s.acr,
+               s.app_id, s.parent_id, s.scope, s.audience, s.cnf_jkt, s.requested_claims,
+               u.message, s.status_index
         FROM sessions AS s JOIN users AS u ON u.client_id = s.client_id AND u.user_id = s.user_id
         WHERE s.id = $1 AND s.client_id = current_client() AND s.ended_at IS NULL AND s.expires_at > $2
           AND u.status = 'active'
@@ -162,59 +183,132 @@ async def live_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession |
         session_id,
         now,
     )
-    return _live(row) if row else None
+    return live(row) if row else None
 
 
-async def session_of_token(tx: Tx, token_hash: bytes) -> UUID | None:
-    """Return the session of a refresh token, used or not."""
+async def session_of_token(tx: Tx, token_hash: bytes, app_id: str | None = None) -> UUID | None:
+    """Return the session of an app's refresh token, used or not; without an app, of a login's."""
     session_id: UUID | None = await tx.fetchval(
-        "SELECT session_id FROM refresh_tokens WHERE token_hash = $1 AND client_id = current_client()",
+        """
+        SELECT t.session_id FROM refresh_tokens AS t JOIN sessions AS s ON s.id = t.session_id
+        WHERE t.token_hash = $1 AND t.client_id = current_client() AND s.app_id IS NOT DISTINCT FROM $2
+        """,
         token_hash,
+        app_id,
     )
     return session_id
 
 
 async def end_session(
     tx: Tx, session_id: UUID, reason: str, now: datetime, *, user_id: UUID | None = None
-) -> EndedSession | None:
-    """End one live session (of this user, when given); None when there is none, or another was faster."""
+) -> list[EndedSession]:
+    """End one live session (of this user, when given), and the grants that end with it.
+
+    The session comes first; the list is empty when there is none, or another was faster.
+    """
     row = await tx.fetchrow(
         """
         UPDATE sessions SET ended_at = $2, end_reason = $3
         WHERE id = $1 AND client_id = current_client() AND ended_at IS NULL AND expires_at > $2
           AND ($4::uuid IS NULL OR user_id = $4)
-        RETURNING id, user_id
+        RETURNING id, user_id, app_id, parent_id
         """,
         session_id,
         now,
         reason,
         user_id,
     )
-    return EndedSession(row["id"], row["user_id"]) if row else None
+    if row is None:
+        return []
+    if row["app_id"] is not None:
+        return [EndedSession(**row)]
+    return [EndedSession(**row), *await _end_grants(tx, session_id, reason, now)]
+
+
+async def _end_grants(tx: Tx, parent_id: UUID, reason: str, now: datetime) -> list[EndedSession]:
+    """End the grants of a session that has ended, but those that were allowed to outlive it.
+
+    A statement of its own: a grant that was being opened while the session ended is seen only now.
+    """
+    rows = await tx.fetch(
+        """
+        UPDATE sessions SET ended_at = $2, end_reason = $3
+        WHERE parent_id = $1 AND client_id = current_client() AND ended_at IS NULL AND expires_at > $2
+          AND NOT 'offline_access' = ANY(string_to_array(scope, ' '))
+        RETURNING id, user_id, app_id, parent_id
+        """,
+        parent_id,
+        now,
+        reason,
+    )
+    return [EndedSession(**row) for row in rows]
 
 
 async def end_sessions(
     tx: Tx, user_id: UUID, reason: str, now: datetime, *, kept: UUID | None = None
 ) -> list[EndedSession]:
-    """End all live sessions of a user, but the one that is kept."""
+    """End all live sessions and grants of a user, but the one session that is kept; its codes are void."""
+    ended: list[EndedSession] = []
+    if kept is not None:
+        await tx.execute(
+            """
+            DELETE FROM authorization_codes
+            WHERE client_id = current_client() AND parent_id = $1 AND session_id IS NULL
+            """,
+            kept,
+        )
+    # Twice: a grant that was being opened while its session ended is seen only after that.
+    for _ in range(2):
+        rows = await tx.fetch(
+            """
+            WITH doomed AS (
+                -- In one order, so that two of these never wait for each other.
+                SELECT id FROM sessions
+                WHERE client_id = current_client() AND user_id = $1 AND ended_at IS NULL AND expires_at > $2
+                  AND id IS DISTINCT FROM $4
+                ORDER BY id FOR UPDATE
+            )
+            UPDATE sessions AS s SET ended_at = $2, end_reason = $3 FROM doomed WHERE s.id = doomed.id
+            RETURNING s.id, s.user_id, s.app_id, s.parent_id
+            """,
+            user_id,
+            now,
+            reason,
+            kept,
+        )
+        ended += [EndedSession(**row) for row in rows]
+        if not rows:
+            break
+    return ended
+
+
+async def end_grants(tx: Tx, user_id: UUID, app_id: str, reason: str, now: datetime) -> list[EndedSession]:
+    """End what a user granted to an app, and void the codes that nobody has redeemed yet."""
+    await tx.execute(
+        """
+        DELETE FROM authorization_codes
+        WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND session_id IS NULL
+        """,
+        user_id,
+        app_id,
+    )
     rows = await tx.fetch(
         """
         WITH doomed AS (
-            -- In one order, so that two of these never wait for each other.
             SELECT id FROM sessions
-            WHERE client_id = current_client() AND user_id = $1 AND ended_at IS NULL AND expires_at > $2
-              AND id IS DISTINCT FROM $4
+            WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND ended_at IS NULL
+              AND expires_at > $4
             ORDER BY id FOR UPDATE
         )
-        UPDATE sessions AS s SET ended_at = $2, end_reason = $3 FROM doomed WHERE s.id = doomed.id
-        RETURNING s.id, s.user_id
+        UPDATE sessions AS s SET ended_at = $4, end_reason = $3 FROM doomed WHERE s.id = doomed.id
+        RETURNING s.id, s.user_id, s.app_id, s.parent_id
         """,
         user_id,
-        now,
+        app_id,
         reason,
-        kept,
+        now,
     )
-    return [EndedSession(row["id"], row["user_id"]) for row in rows]
+    return [EndedSession(**row) for row in rows]
 
 
 async def put_user(tx: Tx, user_id: UUID, user: users_pb2.User) -> bool:
@@ -244,7 +338,7 @@ async def list_sessions(
         """
         SELECT id, created_at, last_used_at, expires_at, ip, user_agent, amr, impersonator_id FROM sessions
         WHERE client_id = current_client() AND user_id = $1 AND ended_at IS NULL AND expires_at > $2
-          AND ($3::uuid IS NULL OR id < $3)
+          AND app_id IS NULL AND ($3::uuid IS NULL OR id < $3)
         ORDER BY id DESC LIMIT $4
         """,
         user_id,
@@ -280,16 +374,28 @@ async def _delete(tx: Tx, over: Sequence[UUID], going_on: Sequence[UUID], now: d
         )
 
 
-def _live(row: asyncpg.Record) -> LiveSession:
+def live(row: asyncpg.Record) -> LiveSession:
+    """Decode a session that lives, and its user."""
+    app_id = row["app_id"]
     return LiveSession(
         id=row["id"],
         user_id=row["user_id"],
-        created_at=row["created_at"],
+        auth_time=row["auth_time"],
         expires_at=row["expires_at"],
         amr=tuple(row["amr"]),
         acr=row["acr"],
         user=users_pb2.User.FromString(row["message"]),
         status_index=row["status_index"],
+        grant=None
+        if app_id is None
+        else Grant(
+            app_id=app_id,
+            parent_id=row["parent_id"],
+            scope=row["scope"],
+            audience=tuple(row["audience"]),
+            jkt=row["cnf_jkt"],
+            requested_claims=row["requested_claims"],
+        ),
     )
 
 

@@ -22,11 +22,25 @@ SIGNED = Counter("tokens_signed_total", "Access tokens signed.", ["alg"])
 
 
 @dataclass(frozen=True, slots=True)
+class Delegated:
+    """What an app may do for a user: `scopes` at `audience`, which is empty for the tenant itself.
+
+    `jkt` is the thumbprint of the key that the token is bound to (RFC 9449 §6), None for a bearer token.
+    """
+
+    app_id: str
+    scopes: tuple[str, ...]
+    audience: tuple[str, ...]
+    jkt: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """Whose token it is: the session, how it was proven, and the user as last heard of.
 
     A token never outlives `session_expires_at`. `act_json` is the `act` claim, empty for the user itself.
     `status_index` is the place in the status lists that says whether it was revoked.
+    `delegated` is what the user allowed an app, None for the user's own token.
     """
 
     client_id: UUID
@@ -39,6 +53,7 @@ class Subject:
     token_use: str
     act_json: str
     status_index: int | None
+    delegated: Delegated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +92,7 @@ class AccessTokens:
         """
         issued_at = int(now.timestamp())
         expires_at = min(issued_at + self._ttl, int(subject.session_expires_at.timestamp()))
-        user = subject.user
+        user, delegated = subject.user, subject.delegated
         claims: dict[str, object] = {
             "iss": self._issuer,
             "sub": user.id,
@@ -96,6 +111,8 @@ class AccessTokens:
             "amr": subject.amr,
             "acr": subject.acr,
         }
+        if delegated is not None:
+            _narrow(claims, delegated)
         if subject.act_json:
             claims["act"] = json.loads(subject.act_json)
         if self._with_status and subject.status_index is not None:
@@ -128,3 +145,18 @@ class AccessTokens:
         }
         SIGNED.labels(str(signer.algorithm)).inc()
         return AccessToken(signer.token(claims), self._ttl)
+
+
+def _narrow(claims: dict[str, object], delegated: Delegated) -> None:
+    """Turn a user's claims into those of an app: it sees of the user what its scopes say."""
+    if "email" not in delegated.scopes:
+        del claims["email"], claims["email_verified"]
+    if "profile" not in delegated.scopes:
+        del claims["role"]
+    claims["azp"] = delegated.app_id
+    claims["scope"] = " ".join(delegated.scopes)
+    if delegated.audience:
+        several = len(delegated.audience) > 1
+        claims["aud"] = list(delegated.audience) if several else delegated.audience[0]
+    if delegated.jkt is not None:
+        claims["cnf"] = {"jkt": delegated.jkt}

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceStub
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.origin.v1 import origin_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
 from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceStub
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
@@ -26,6 +27,7 @@ from tests.harness import Answer, System, Tenant
 
 if TYPE_CHECKING:
     from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceAsyncStub
+    from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceAsyncStub
     from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceAsyncStub
     from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceAsyncStub
     from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceAsyncStub
@@ -139,3 +141,10 @@ async def token(system: System, second_face: Any) -> AsyncIterator[Token]:
             TokenServiceStub(gateway.for_stubs),
             second_face,
         )
+
+
+@pytest.fixture(scope="session")
+async def grants(system: System) -> AsyncIterator[GrantServiceAsyncStub]:
+    """What federation asks."""
+    async with system.channel("token", caller="federation") as channel:
+        yield cast("GrantServiceAsyncStub", GrantServiceStub(channel.for_stubs))

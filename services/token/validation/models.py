@@ -35,5 +35,14 @@ class OwnedKey:
     key: VerificationKey
 
 
+@dataclass(frozen=True, slots=True)
+class LivingSession:
+    """A session that has neither ended nor expired: whose it is, and of a grant, for which resources."""
+
+    owner: str
+    is_grant: bool
+    audience: tuple[str, ...]
+
+
 Verdict = VerifiedClaims | Refusal
 """The claims of a token that is good at this moment, or why it is not."""

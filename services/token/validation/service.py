@@ -24,7 +24,7 @@ from chassis.clock import Clock
 from chassis.context import KeyKind
 from chassis.errors import Forbidden, Unavailable
 from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
-from contracts.token_use import CLIENT_CREDENTIALS, ISSUED
+from contracts.token_use import CLIENT_CREDENTIALS, ISSUED, OAUTH
 from services.token.validation.keys import StoredKeys
 from services.token.validation.models import Refusal, Verdict
 from services.token.validation.standing import Standing
@@ -142,8 +142,11 @@ def _verifier(keys: StoredKeys, issuer: str, revoked: RevocationSet, clock: Cloc
 def _check_tenant(claims: VerifiedClaims, client: Client, keys: StoredKeys) -> None:
     own = str(client.id)
     # The key's owner is what counts: the claims are only what that owner wrote.
-    if keys.owner(claims.kid) != client.id or claims.client_id != own or claims.aud != (own,):
+    if keys.owner(claims.kid) != client.id or claims.client_id != own:
         raise TokenInvalid("the token is not of this client")
+    # What an app's token is for is compared with what its user allowed, where its session is looked for.
+    if claims.aud != (own,) and claims.token_use != OAUTH:
+        raise TokenInvalid("the token is for another audience")
     if claims.token_use == CLIENT_CREDENTIALS and claims.service_account_id != claims.sub:
         raise TokenInvalid("a machine's token is of no service account")
     # A tenant that knows its secret may sign anything; what is not one of our sessions is looked for nowhere.

@@ -18,7 +18,9 @@ from chassis.batching import Batcher
 from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import Unavailable
+from contracts.token_use import OAUTH
 from services.token.validation import store
+from services.token.validation.models import LivingSession
 
 log = structlog.get_logger()
 
@@ -75,9 +77,17 @@ class Standing:
         return [[_is_good(claims, living, revoked) for claims in tokens] for tokens in calls]
 
 
-def _is_good(claims: VerifiedClaims, living: dict[UUID, str], revoked: dict[tuple[str, str], int]) -> bool:
+def _is_good(
+    claims: VerifiedClaims, living: dict[UUID, LivingSession], revoked: dict[tuple[str, str], int]
+) -> bool:
+    session = living.get(UUID(claims.sid)) if claims.sid is not None else None
     # Nobody may speak in the session of another, whatever the tenant that can sign writes into a token.
-    if claims.sid is None or living.get(UUID(claims.sid)) != claims.sub:
+    if session is None or session.owner != claims.sub:
+        return False
+    # What a user allowed an app is no login, and good at the resources that were asked for only.
+    if session.is_grant and claims.token_use != OAUTH:
+        return False
+    if claims.aud != (claims.client_id,) and not set(claims.aud) <= set(session.audience):
         return False
     if not revoked:
         return True

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Tx
-from services.token.validation.models import StoredKey
+from services.token.validation.models import LivingSession, StoredKey
 
 
 async def public_keys(tx: Tx, kids: Sequence[str], now: datetime) -> list[StoredKey]:
@@ -33,8 +33,8 @@ async def secrets(tx: Tx, kids: Sequence[str]) -> list[StoredKey]:
 
 async def standing(
     tx: Tx, session_ids: Collection[UUID], refs: Collection[str], now: datetime
-) -> tuple[dict[UUID, str], dict[tuple[str, str], int]]:
-    """Return which sessions live, with whose they are, and what is revoked.
+) -> tuple[dict[UUID, LivingSession], dict[tuple[str, str], int]]:
+    """Return which sessions live, with whose they are and what for, and what is revoked.
 
     What is revoked is (kind, ref) → the last dead second of `iat`.
 
@@ -42,27 +42,28 @@ async def standing(
     """
     rows = await tx.fetch(
         """
-        SELECT id AS session_id, user_id AS owner, NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after
+        SELECT id AS session_id, user_id AS owner, audience, app_id IS NOT NULL AS is_grant,
+               NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after
         FROM sessions
         WHERE id = ANY($1) AND ended_at IS NULL AND expires_at > $3
         UNION ALL
-        SELECT k.id, a.id, NULL, NULL, NULL
+        SELECT k.id, a.id, NULL, false, NULL, NULL, NULL
         FROM service_account_keys AS k JOIN service_accounts AS a ON a.id = k.service_account_id
         WHERE k.id = ANY($1) AND k.revoked_at IS NULL AND a.status = 'active'
         UNION ALL
-        SELECT id, id, NULL, NULL, NULL FROM service_accounts WHERE id = ANY($1) AND status = 'active'
+        SELECT id, id, NULL, false, NULL, NULL, NULL FROM service_accounts WHERE id = ANY($1) AND status = 'active'
         UNION ALL
-        SELECT NULL, NULL, kind, ref, not_after FROM revocations WHERE ref = ANY($2) AND expires_at > $3
+        SELECT NULL, NULL, NULL, false, kind, ref, not_after FROM revocations WHERE ref = ANY($2) AND expires_at > $3
         """,
         list(session_ids),
         list(refs),
         now,
     )
-    living: dict[UUID, str] = {}
+    living: dict[UUID, LivingSession] = {}
     revoked: dict[tuple[str, str], int] = {}
-    for session_id, owner, kind, ref, not_after in rows:
+    for session_id, owner, audience, is_grant, kind, ref, not_after in rows:
         if session_id is not None:
-            living[session_id] = str(owner)
+            living[session_id] = LivingSession(str(owner), is_grant, tuple(audience or ()))
         else:
             last_second = int(not_after.timestamp())
             revoked[kind, ref] = max(last_second, revoked.get((kind, ref), last_second))
