@@ -5,24 +5,21 @@ Redirects are 303, so that no browser sends a form of ours on to the app (RFC 97
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from chassis.errors import AppError, Kind
+from contracts.apps import App
 from services.federation.authorize.models import AuthorizationRequest, ResponseMode
+from services.federation.pages.contents import Form, FormPostPage
+from services.federation.pages.render import render
 
 NO_STORE: Final = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
-
-_SUBMIT: Final = "document.forms[0].submit()"
-_SUBMIT_HASH: Final = base64.b64encode(hashlib.sha256(_SUBMIT.encode()).digest()).decode()
 
 
 class AuthorizationRefused(AppError):
@@ -38,16 +35,20 @@ class AuthorizationRefused(AppError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an answer goes: a redirect URI that was checked, by a mode, with the app's `state` if sent."""
+    """Where an answer goes: a redirect URI of the app, by a mode, with the app's `state` if it sent one."""
 
+    app: App
     redirect_uri: str
     response_mode: ResponseMode
     state: str | None
+    languages: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: AuthorizationRequest) -> Target:
         """The target of an accepted request."""
-        return cls(request.redirect_uri, request.response_mode, request.state)
+        return cls(
+            request.app, request.redirect_uri, request.response_mode, request.state, request.ui_locales
+        )
 
 
 class Answers:
@@ -75,15 +76,9 @@ class Answers:
             case ResponseMode.FRAGMENT:
                 return _redirect(f"{target.redirect_uri}#{urlencode(members)}")
             case ResponseMode.FORM_POST:
-                return _form(target.redirect_uri, members)
-
-
-def form_target(redirect_uri: str) -> str:
-    """Return what the `form-action` of a page must allow beside `'self'`, so that its answer reaches the app.
-
-    Browsers count redirects as part of a submission, also those that the app makes on; so the scheme it is.
-    """
-    return f"{urlsplit(redirect_uri).scheme}:"
+                # A form that sends itself, or by its button where scripts are off (Form Post §2).
+                page = FormPostPage(Form(target.redirect_uri, members), target.app.name)
+                return render(page, target.app.client, target.languages)
 
 
 def see_other(path: str) -> RedirectResponse:
@@ -94,20 +89,3 @@ def see_other(path: str) -> RedirectResponse:
 def _redirect(location: str) -> Response:
     # Not `RedirectResponse`, which would encode a registered URI anew.
     return Response(status_code=303, headers={"location": location, **NO_STORE})
-
-
-def _form(action: str, members: Mapping[str, str]) -> Response:
-    """Answer by a form that submits itself, or by its button where scripts are off (Form Post §2)."""
-    fields = "".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in members.items()
-    )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>…</title></head><body>'
-        f'<form method="post" action="{escape(action)}">{fields}<noscript><button>Continue</button></noscript>'
-        f"</form><script>{_SUBMIT}</script></body></html>"
-    )
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{_SUBMIT_HASH}'; frame-ancestors 'none'; base-uri 'none'"
-    )
-    headers = {**NO_STORE, "content-security-policy": policy, "x-frame-options": "DENY"}
-    return HTMLResponse(page, headers=headers)

@@ -166,7 +166,7 @@ class Waiting:
 
     @property
     def redirect_uri(self) -> str:
-        """Where the answer goes; `answers.form_target` tells what a page's `form-action` needs for it."""
+        """Where the answer goes."""
         return self.request.redirect_uri
 
     @property

@@ -1,14 +1,13 @@
 """The rules of the authorization endpoint: from a request to a page, or to an answer (OIDC Core §3.1.2).
 
-An answer goes to a redirect URI that is registered for the app, or there is none: `Unanswerable` is shown to
-the user. Everything else the app is told.
+An answer goes to a redirect URI that is registered for the app, or there is none: the user is shown
+why. Everything else the app is told.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, assert_never
-from uuid import UUID
 
 from prometheus_client import Counter
 
@@ -23,13 +22,14 @@ from services.federation.authorize import checks, decisions
 from services.federation.authorize.answers import AuthorizationRefused, Target
 from services.federation.authorize.decisions import Step
 from services.federation.authorize.hints import IdTokenHints
-from services.federation.authorize.models import AuthorizationRequest, Login, Waiting
+from services.federation.authorize.models import AuthorizationRequest, Waiting
 from services.federation.authorize.parameters import Parameters
 from services.federation.authorize.pushed import PushedRequests
 from services.federation.authorize.requests import AuthorizationRequests
 from services.federation.consents.service import ConsentService, asked_by
 from services.federation.errors import AppUnknown, AuthorizationRequestGone, RedirectUriRefused
 from services.federation.grants import Grants
+from services.federation.issuer_sessions.models import Login
 
 AUTHORIZATIONS = Counter(
     "authorizations_total", "Authorization requests, by what became of them at each step.", ["outcome"]
@@ -63,7 +63,6 @@ class Answered:
 
     target: Target
     answer: str | AuthorizationRefused
-    app: App
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ class AuthorizationService:
         return checks.accept(
             app,
             parameters,
-            hinted_user_id=await self._hints.user_of(hint, app.client.id) if hint else None,
+            hinted_user_id=await self._hints.user_of(hint) if hint else None,
             dpop_jkt=asked.dpop_jkt,
             now=self._clock.now(),
         )
@@ -155,7 +154,7 @@ class AuthorizationService:
                 return _shown(waiting, Step.CONSENT)
             return await self._grant(caller, request, login)
         except AppError as error:
-            return _refused(asked.target, asked.app, error)
+            return _refused(asked.target, error)
 
     async def resume(self, caller: CallerContext, waiting: Waiting, login: Login | None) -> Outcome:
         """Go on with a request after a login; `login` is who the browser now shows to be.
@@ -199,7 +198,7 @@ class AuthorizationService:
             await self._consents.grant(caller, login.client_id, login.user_id, asked)
             return await self._grant(caller, request, login)
         except AppError as error:
-            return _refused(Target.of(request), request.app, error)
+            return _refused(Target.of(request), error)
 
     async def _app(self, parameters: Parameters) -> App:
         app_id = parameters.get("client_id")
@@ -216,7 +215,13 @@ class AuthorizationService:
             refused = events.AuthorizationRefused(target_id=app.id, reason=RedirectUriRefused.code)
             await self._outbox.append(refused, caller, client_id=app.client.id)
             raise RedirectUriRefused
-        return Target(redirect_uri, checks.response_mode_of(parameters), parameters.values.get("state"))
+        return Target(
+            app,
+            redirect_uri,
+            checks.response_mode_of(parameters),
+            parameters.values.get("state"),
+            parameters.words("ui_locales"),
+        )
 
     async def _needs_consent(self, request: AuthorizationRequest, login: Login) -> bool:
         asked = asked_by(request.app, request.scopes, request.resources)
@@ -236,10 +241,10 @@ class AuthorizationService:
         actor = Actor(ActorType.USER, str(login.user_id))
         await self._outbox.append(granted, caller, actor=actor, client_id=login.client_id)
         AUTHORIZATIONS.labels("granted").inc()
-        return Answered(Target.of(request), code, request.app)
+        return Answered(Target.of(request), code)
 
     async def _give_up(self, waiting: Waiting, error: AppError) -> Answered:
-        refused = _refused(Target.of(waiting.request), waiting.request.app, error)
+        refused = _refused(Target.of(waiting.request), error)
         await self._requests.discard(waiting)
         return refused
 
@@ -260,7 +265,7 @@ def _shown(waiting: Waiting, step: Step) -> Shown:
             assert_never(step)
 
 
-def _refused(target: Target, app: App, error: AppError) -> Answered:
+def _refused(target: Target, error: AppError) -> Answered:
     """Tell the app; what went wrong on our side without a word on what.
 
     Raises:
@@ -272,4 +277,4 @@ def _refused(target: Target, app: App, error: AppError) -> Answered:
             raise error
         error = AuthorizationRefused(code, error.detail)
     AUTHORIZATIONS.labels(error.code).inc()
-    return Answered(target, error, app)
+    return Answered(target, error)
