@@ -94,7 +94,7 @@ class OneTimeState:
             return _parsed(await self._client().hget(self._name(kind, token), _VALUE))
 
     async def replace(self, kind: str, token: str, value: Mapping[str, Any]) -> bool:
-        """Put another value in a value's place, for as long as that had; False when there is none any more."""
+        """Put another value in a value's place, for the time it has left; False when there is none."""
         return await self._run(self._replace, kind, token, json.dumps(value)) is not None
 
     async def attempt(self, kind: str, token: str, *, limit: int) -> dict[str, Any] | None:

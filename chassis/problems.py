@@ -12,7 +12,7 @@ MEDIA_TYPE = b"application/problem+json"
 _JSON = b"application/json"
 
 # The registered codes that a token endpoint and its siblings answer (RFC 6749 §5.2 and §4.1.2.1, RFC 7009,
-# RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5).
+# RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5), or a pushed request (RFC 9126 §2.3, OpenID Connect Core §3.1.2.6).
 _OAUTH_CODES: Final = frozenset(
     {
         "access_denied",
@@ -22,11 +22,16 @@ _OAUTH_CODES: Final = frozenset(
         "invalid_dpop_proof",
         "invalid_grant",
         "invalid_request",
+        "invalid_request_uri",
         "invalid_scope",
         "invalid_target",
+        "registration_not_supported",
+        "request_not_supported",
         "slow_down",
         "unauthorized_client",
+        "unmet_authentication_requirements",
         "unsupported_grant_type",
+        "unsupported_response_type",
         "unsupported_token_type",
         "use_dpop_nonce",
     }

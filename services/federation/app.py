@@ -7,23 +7,39 @@ from pathlib import Path
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer
+from chassis.paging import Cursors
 from chassis.public_http import PublicClient
 from chassis.service import Definition, Service
 from contracts.apps import AppDirectory
 from contracts.topology import RPC_CALLERS
+from services.federation.authorize.answers import Answers
+from services.federation.authorize.hints import IdTokenHints
+from services.federation.authorize.pushed import PushedRequests
+from services.federation.authorize.requests import AuthorizationRequests, BrowserSecret
+from services.federation.authorize.routes import Redirector
+from services.federation.authorize.routes import routes as authorize_routes
+from services.federation.authorize.service import AuthorizationService
 from services.federation.backchannel.service import CONSUMER, SUBJECT, BackchannelLogout
 from services.federation.config import FederationSettings
+from services.federation.consents.page import routes as consent_page_routes
+from services.federation.consents.routes import routes as consent_routes
+from services.federation.consents.service import ConsentService
+from services.federation.discovery.routes import routes as discovery_routes
+from services.federation.grants import Grants
 from services.federation.issuer_sessions.service import IssuerSessions
 from services.federation.issuer_tokens import IssuerTokens
+from services.federation.par.routes import routes as par_routes
+from services.federation.par.service import ParService
 from services.federation.tables import Base
 
 
 def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     """Build everything the service needs; nothing connects before the process starts."""
     service = Service(settings, clock)
+    db, bus = service.db, service.bus
     token = service.channel("token", settings.token_grpc)
     logins = IssuerSessions(service.db, service.clock, token, settings.base_url)
-    apps = AppDirectory(service.channel("orgs", settings.orgs_grpc), service.bus)
+    apps = AppDirectory(service.channel("orgs", settings.orgs_grpc), bus)
     tokens = IssuerTokens(token)
 
     to_apps = PublicClient(
@@ -38,8 +54,49 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         service.bus, service.db, backchannel.on_sessions_revoked, name=CONSUMER, subject=SUBJECT
     )
 
+    grants = Grants(token)
+
+    consents = ConsentService(db, service.outbox, service.clock, grants)
+    withdrawn_consents = Consumer(
+        bus,
+        db,
+        consents.on_withdrawn,
+        name="federation-withdrawn-consents",
+        subject="events.federation.consent_withdrawn",
+    )
+    deleted_users = Consumer(
+        bus,
+        db,
+        consents.on_users_deleted,
+        name="federation-deleted-users",
+        subject="events.identity.user_deleted",
+    )
+
+    answers = Answers(settings.base_url)
+    browsers = BrowserSecret(settings.base_url)
+    redirector = Redirector(answers)
+    requests = AuthorizationRequests(service.one_time, apps, answers)
+    pushed = PushedRequests(service.one_time)
+    authorization = AuthorizationService(
+        service.outbox,
+        service.clock,
+        apps=apps,
+        hints=IdTokenHints(grants),
+        pushed=pushed,
+        requests=requests,
+        consents=consents,
+        grants=grants,
+    )
+    par = ParService(grants, authorization, pushed)
+
     return service.app(
-        routes=[],
+        routes=[
+            discovery_routes(settings.base_url),
+            authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
+            consent_page_routes(authorization, requests, logins, browsers, redirector),
+            par_routes(par),
+            consent_routes(consents, Cursors(service.sealer)),
+        ],
         rpc=[],
         callers=RPC_CALLERS,
         jobs={
@@ -47,6 +104,8 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
             "ended logins": ended_logins.run,
             "logout deliveries": backchannel.sweep,
             "logout delivery purge": backchannel.purge,
+            "withdrawn consents": withdrawn_consents.run,
+            "deleted users": deleted_users.run,
         },
         resources=[to_apps],
     )

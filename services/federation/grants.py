@@ -12,6 +12,7 @@ from contracts.gen.internal.token.v1 import grants_pb2
 from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
 from contracts.origins import origin_of
 from services.federation.authorize.models import AuthorizationRequest
+from services.federation.authorize.parameters import Parameters
 from services.federation.issuer_sessions.models import Login
 
 if TYPE_CHECKING:
@@ -78,3 +79,25 @@ class Grants:
         """
         answer = await self._stub.ReadIdToken(grants_pb2.ReadIdTokenRequest(id_token=id_token))
         return json.loads(answer.claims_json) if answer.valid else None
+
+    async def authenticate_app(
+        self, caller: CallerContext, authorization: str, parameters: Parameters
+    ) -> str:
+        """Return the id of the app that a request has proven to come from (RFC 6749 §2.3).
+
+        Raises:
+            RemoteError: `invalid_client`: it has not.
+            Unavailable: the token service is away.
+        """
+        answer = await self._stub.AuthenticateApp(
+            grants_pb2.AuthenticateAppRequest(
+                authorization=authorization,
+                client_id=parameters.get("client_id"),
+                client_secret=parameters.get("client_secret"),
+                client_assertion_type=parameters.get("client_assertion_type"),
+                client_assertion=parameters.get("client_assertion"),
+                resources=parameters.resources,
+                origin=origin_of(caller),
+            )
+        )
+        return answer.app_id

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from contracts.apps import AUTHORIZATION_CODE, REFRESH_TOKEN, App
-
 from services.federation.authorize.answers import AuthorizationRefused
 from services.federation.authorize.claims import read_claims
 from services.federation.authorize.models import (

@@ -9,7 +9,6 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 from contracts.apps import App
-
 from contracts.clients import Client
 from services.federation.issuer_sessions.models import Login
 

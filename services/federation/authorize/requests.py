@@ -16,11 +16,11 @@ from typing import Final, Protocol
 from urllib.parse import urlencode
 from uuid import UUID
 
-from contracts.apps import AppDirectory
 from fastapi import Request, Response
 
 from chassis.ids import new_secret
 from chassis.one_time import OneTimeState
+from contracts.apps import AppDirectory
 from services.federation.authorize.answers import Answers, AuthorizationRefused, Target, see_other
 from services.federation.authorize.models import AuthorizationRequest, Waiting
 from services.federation.errors import AuthorizationRequestGone, FormRefused

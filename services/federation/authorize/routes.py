@@ -17,7 +17,7 @@ from services.federation.authorize.models import Waiting
 from services.federation.authorize.parameters import FORM, Parameters, read_form, read_query
 from services.federation.authorize.pushed import Pushed, PushedRequests
 from services.federation.authorize.requests import RESUME, AuthorizationRequests, BrowserSecret
-from services.federation.authorize.service import Answered, AuthorizationService, Outcome
+from services.federation.authorize.service import Answered, AuthorizationService, Outcome, Shown
 from services.federation.issuer_sessions.service import IssuerSessions
 from services.federation.pages.refusals import with_error_pages
 
@@ -35,8 +35,8 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         "content": {"text/html": {"schema": {"type": "string"}}},
     },
     303: {
-        "description": "To the app's `redirect_uri`, with `code` or `error`, and with `state` and `iss`; or to "
-        "a page of ours, where the user logs in or is asked."
+        "description": "To the app's `redirect_uri`, with `code` or `error`, `state` and `iss`; or to a "
+        "page of ours, where the user logs in or is asked."
     },
     400: {
         "description": "A page for the user: no such app, or an address that is not the app's.",
@@ -85,8 +85,10 @@ class Redirector:
                 return self._answers.refusal(target, refused)
             case Answered(target, str() as code):
                 return self._answers.code(target, code)
+            case Shown(waiting, step):
+                return see_other(page_of(step, waiting))
             case _:
-                return see_other(page_of(outcome.step, outcome.waiting))
+                raise AssertionError(outcome)
 
 
 def page_of(step: Step, waiting: Waiting) -> str:
@@ -159,7 +161,9 @@ def routes(
         """
 
         async def answered() -> Response:
-            return await keep(caller, read_form(request.headers.get("content-type", ""), await request.body()))
+            return await keep(
+                caller, read_form(request.headers.get("content-type", ""), await request.body())
+            )
 
         return await with_error_pages(request, answered)
 

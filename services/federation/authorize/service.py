@@ -91,7 +91,7 @@ class AuthorizationService:
         consents: ConsentService,
         grants: Grants,
     ) -> None:
-        """Take who knows apps, hints and pushed requests, where requests wait, and who remembers and grants."""
+        """Take who knows apps, hints and pushed requests, where requests wait, who remembers and grants."""
         self._outbox = outbox
         self._clock = clock
         self._apps = apps
@@ -144,7 +144,9 @@ class AuthorizationService:
             if decisions.needs_login(request, login, self._clock.now()):
                 decisions.check_silent(request, Step.LOGIN)
                 waiting = await self._requests.keep(
-                    request, browser_secret, demands_login=login is not None and not _may_choose(request, login)
+                    request,
+                    browser_secret,
+                    demands_login=login is not None and not _may_choose(request, login),
                 )
                 return _shown(waiting, Step.LOGIN)
             assert login is not None  # noqa: S101 - nobody is logged in: then a login is needed

@@ -39,7 +39,6 @@ def routes(
     logins: IssuerSessions,
     browsers: BrowserSecret,
     redirector: Redirector,
-    own_origin: str,
 ) -> Router:
     """The page's routes."""
     router = Router(tag="OpenID Connect")
@@ -86,7 +85,7 @@ def routes(
         """Take the user's answer: our page's form only, in the browser and of the user that was asked."""
 
         async def answered() -> Response:
-            form = await read_form(request, own_origin)
+            form = await read_form(request)
             waiting = await requests.find(form.get("request", ""), browsers.of(request))
             check_form_token(waiting, form.get("form_token"))
             decision = _DECISIONS.get(form.get("decision", ""))

@@ -63,7 +63,7 @@ def routes(consents: ConsentService, cursors: Cursors) -> Router:
         responses={404: {"description": "`consent_not_found`"}},
     )
     async def withdraw_consent(consent_id: UUID, caller: Caller) -> None:
-        """Take a consent back: the app's tokens and refresh tokens of this user end, and it must ask again."""
+        """Take a consent back: the app's tokens of this user end, and it must ask again."""
         await consents.withdraw(caller, consent_id)
 
     return router

@@ -24,7 +24,7 @@ CONSENTS = Counter("consents_total", "Users' answers to apps that ask, and withd
 
 
 class ConsentService:
-    """Remembers what users have agreed to. Whether one must be asked is the authorization endpoint's to say."""
+    """Remembers what users have agreed to; whether one must be asked is said by `authorize`."""
 
     def __init__(self, db: Database, outbox: Outbox, clock: Clock, grants: Grants) -> None:
         """Take where consents are kept, and who ends what was granted on one."""

@@ -40,7 +40,9 @@ async def grant(tx: Tx, consent_id: UUID, user_id: UUID, asked: Asked, now: date
         ON CONFLICT (client_id, user_id, app_id) DO UPDATE SET
             app_name = excluded.app_name,
             scopes = ARRAY(SELECT DISTINCT s FROM unnest(c.scopes || excluded.scopes) AS s ORDER BY s),
-            resources = ARRAY(SELECT DISTINCT r FROM unnest(c.resources || excluded.resources) AS r ORDER BY r),
+            resources = ARRAY(
+                SELECT DISTINCT r FROM unnest(c.resources || excluded.resources) AS r ORDER BY r
+            ),
             updated_at = excluded.updated_at
         RETURNING id
         """,
