@@ -23,9 +23,10 @@ NO_STORE: Final = {"cache-control": "no-store", "referrer-policy": "no-referrer"
 
 
 class AuthorizationRefused(AppError):
-    """An error that the app is told by redirect; `code` is registered (RFC 6749 §4.1.2.1 and its kin)."""
+    """The app is told by redirect, with a registered code in place of this one (RFC 6749 §4.1.2.1, …)."""
 
     kind = Kind.INVALID
+    code = "authorization_refused"
 
     def __init__(self, code: str, detail: str) -> None:
         """Take the registered code, and what to tell the app's developer."""

@@ -71,6 +71,12 @@ class AuthorizationParameters(BaseModel):
     request_uri: str | None = Field(None, description="Of `POST /par`; then only `client_id` counts beside.")
 
 
+FORM_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {FORM: {"schema": AuthorizationParameters.model_json_schema()}},
+}
+
+
 class Redirector:
     """Turns outcomes into answers to the browser."""
 
@@ -149,10 +155,7 @@ def routes(
         body_limit=64 * KIB,
         response_model=None,
         responses=_ANSWERS,
-        request_body={
-            "required": True,
-            "content": {FORM: {"schema": {"$ref": "#/components/schemas/AuthorizationParameters"}}},
-        },
+        request_body=FORM_BODY,
     )
     async def authorize_by_form(request: Request, caller: Caller) -> Response:
         """Do as `GET /authorize`, of a form with the same parameters (OpenID Connect Core §3.1.2.1).

@@ -10,8 +10,9 @@ from chassis.context import Access
 from chassis.errors import InvalidRequest
 from chassis.http import KIB, Caller, Router
 from chassis.models import AnswerModel
-from services.federation.authorize.parameters import FORM, read_form
+from services.federation.authorize.parameters import read_form
 from services.federation.authorize.pushed import TTL
+from services.federation.authorize.routes import FORM_BODY
 from services.federation.par.service import ParService
 
 PATH: Final = "/par"
@@ -34,10 +35,7 @@ def routes(par: ParService) -> Router:
         limit="oauth",
         body_limit=64 * KIB,
         status_code=201,
-        request_body={
-            "required": True,
-            "content": {FORM: {"schema": {"$ref": "#/components/schemas/AuthorizationParameters"}}},
-        },
+        request_body=FORM_BODY,
         responses={
             400: {"description": "What `/authorize` would refuse, by the same codes; `invalid_dpop_proof`"},
             401: {"description": "`invalid_client`"},
