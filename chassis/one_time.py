@@ -105,6 +105,12 @@ class OneTimeState:
         """Return a value and remove it: of all who ask, one gets it."""
         return await self._run(self._take, kind, token)
 
+    async def use_once(self, kind: str, name: str, *, ttl: timedelta) -> bool:
+        """Remember a name for `ttl`: of all who bring it in that time, the first gets True."""
+        with _reaching():
+            fresh = await self._client().set(self._name(kind, name), 1, nx=True, px=ttl)
+        return bool(fresh)
+
     async def _run(self, script: Any, kind: str, token: str, *args: int | str) -> dict[str, Any] | None:  # noqa: ANN401 - untyped in redis-py
         self._client()
         if len(token) > _MAX_TOKEN_LENGTH:

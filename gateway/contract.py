@@ -59,6 +59,15 @@ class Operation:
     oauth_errors: bool
     is_endless: bool
 
+    @property
+    def is_for_every_page(self) -> bool:
+        """Whether pages of any origin may read the answer: it goes by no cookie, or is the same for all.
+
+        Apps in browsers find, and ask, the provider from wherever they are served (OAuth 2.0 for
+        Browser-Based Applications; OpenID Connect Core §5.3).
+        """
+        return self.access is Access.OAUTH or self.template.startswith("/.well-known/")
+
 
 @dataclass(slots=True)
 class Route:

@@ -155,6 +155,8 @@ class GatewayFace:
                 operation.access, request, known, for_enrollment=operation.for_enrollment
             )
         finally:
+            if operation.is_for_every_page:
+                known.verdict = self._origins.opened(known.verdict, request.origin)
             # Also on a refusal, so that a page can read why.
             answer.headers += self._origins.answer_headers(known.verdict, request.origin)
         answer.headers += await self._limits.check(operation.limit, caller)
@@ -179,6 +181,8 @@ class GatewayFace:
         origin = request.origin
         if origin is not None and b"access-control-request-method" in request.headers:
             verdict = await self._preflight(origin, request.ip)
+            if all(operation.is_for_every_page for operation in route.operations.values()):
+                verdict = self._origins.opened(verdict, origin)
             headers += self._origins.preflight_headers(verdict, origin, route.allow)
         await answer.begin(204, headers)
         await answer.body(b"")

@@ -41,6 +41,7 @@ from gateway.upstream import (
 log = structlog.get_logger()
 
 _READ_AHEAD: Final = 64 * 1024
+_PROOFS: Final = (b"authorization", b"dpop")
 _STREAM_IDLE_SECONDS: Final = 60.0
 _ENDLESS_IDLE_SECONDS: Final = 5.0
 _ADMIT_EVERY_SECONDS: Final = 1.0
@@ -177,9 +178,9 @@ class Forwarder:
             # The owner is asked for a GET, and must not take it for somebody who has opened the page.
             headers = [pair for pair in headers if pair[0] != b"sec-purpose"]
             headers.append((b"sec-purpose", b"prefetch"))
-        if operation.access is Access.OAUTH and (credentials := request.headers.get(b"authorization")):
+        if operation.access is Access.OAUTH:
             # The client's own, which only the owner can check.
-            headers.append((b"authorization", credentials))
+            headers += [(name, request.headers[name]) for name in _PROOFS if name in request.headers]
         context = sign_context(caller, self._keys[operation.owner], method, request.target.decode("ascii"))
         left = deadline - asyncio.get_running_loop().time()
         headers.append((HEADER, context))

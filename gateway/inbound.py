@@ -23,6 +23,7 @@ _SINGLE: Final = frozenset(
         b"content-encoding",
         b"content-length",
         b"content-type",
+        b"dpop",
         b"host",
         b"idempotency-key",
         b"origin",

@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 from contracts.clients import Client
 
-_EXPOSED = b"X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, ETag, Location"
+_EXPOSED = (
+    b"X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, ETag, Location, "
+    b"DPoP-Nonce, WWW-Authenticate"
+)
 _ACCEPTED = (
-    b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-API-Key, X-Request-Id, "
+    b"Authorization, Content-Type, DPoP, Idempotency-Key, If-Match, If-None-Match, X-API-Key, X-Request-Id, "
     b"X-Step-Up-Token"
 )
 _VARY = (b"vary", b"Origin")
@@ -56,6 +59,11 @@ class Origins:
         if origin in self._exact:
             return Verdict.EXACT
         return Verdict.ANY if self._any else Verdict.REFUSED
+
+    @staticmethod
+    def opened(verdict: Verdict, origin: str | None) -> Verdict:
+        """Return the verdict where pages of every origin may read, without credentials."""
+        return Verdict.ANY if verdict is Verdict.REFUSED and origin != "null" else verdict
 
     def answer_headers(self, verdict: Verdict, origin: str | None) -> list[tuple[bytes, bytes]]:
         """Return the headers of an answer to a request with that origin."""

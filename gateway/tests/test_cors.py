@@ -117,9 +117,27 @@ async def test_preflight_of_an_unknown_path_is_404(echo_gateway: RunningGateway)
 async def test_listed_default_is_exact_and_others_get_nothing(
     system: System, service_urls: dict[str, str]
 ) -> None:
+    path = "/api/auth/ui/config"
     async with running_gateway(system, service_urls, allow_origin=["https://home.example"]) as strict:
-        good = await strict.client.get("/.well-known/jwks.json", headers={"Origin": "https://home.example"})
-        bad = await strict.client.get("/.well-known/jwks.json", headers={"Origin": "https://evil.example"})
+        good = await strict.client.get(path, headers={"Origin": "https://home.example"})
+        bad = await strict.client.get(path, headers={"Origin": "https://evil.example"})
 
     assert good.headers["access-control-allow-origin"] == "https://home.example"
     assert "access-control-allow-origin" not in bad.headers
+
+
+@pytest.mark.parametrize("path", ["/oauth/token", "/.well-known/jwks.json"])
+async def test_what_goes_by_no_cookie_is_open_to_every_page_without_credentials(
+    system: System, service_urls: dict[str, str], path: str
+) -> None:
+    async with running_gateway(system, service_urls, allow_origin=["https://home.example"]) as strict:
+        method = "GET" if path.endswith("json") else "POST"
+        for origin, allowed in (("https://any.example", "*"), ("null", None)):
+            answers = [
+                await strict.client.request(method, path, headers={"Origin": origin}),
+                await strict.client.options(path, headers={"Origin": origin, **_ASKS}),
+            ]
+            for answer in answers:
+                assert answer.headers.get("access-control-allow-origin") == allowed
+                assert "access-control-allow-credentials" not in answer.headers
+        assert "DPoP" in answers[1].headers.get("access-control-allow-headers", "DPoP")

@@ -175,12 +175,17 @@ async def test_authorization_of_an_oauth_client_arrives_and_refusals_are_of_oaut
     echo_gateway: RunningGateway, echo: Echo
 ) -> None:
     """The credentials are the owner's to check; what the gateway itself refuses is worded as OAuth does."""
-    headers = {"authorization": "Basic eDp5", "content-type": "application/x-www-form-urlencoded"}
+    headers = {
+        "authorization": "Basic eDp5",
+        "dpop": "a.b.c",
+        "content-type": "application/x-www-form-urlencoded",
+    }
 
     answer = await echo_gateway.client.post("/echo/oauth", headers=headers, content=b"grant_type=x")
 
     assert answer.status_code == 200
     assert echo.last().header("authorization") == "Basic eDp5"
+    assert echo.last().header("dpop") == "a.b.c"
     too_large = await echo_gateway.client.post("/echo/oauth", headers=headers, content=b"x" * 70_000)
     assert too_large.status_code == 413
     assert too_large.json().keys() == {"error", "error_description"}
