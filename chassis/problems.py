@@ -12,8 +12,8 @@ MEDIA_TYPE = b"application/problem+json"
 _JSON = b"application/json"
 
 # The registered codes that a token endpoint and its siblings answer (RFC 6749 §5.2 and §4.1.2.1, RFC 7009,
-# RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5), userinfo (RFC 6750 §3.1), or a pushed request (RFC 9126 §2.3, OpenID
-# Connect Core §3.1.2.6).
+# RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5), userinfo (RFC 6750 §3.1), or a pushed request (RFC 9126 §2.3,
+# OpenID Connect Core §3.1.2.6).
 _OAUTH_CODES: Final = frozenset(
     {
         "access_denied",

@@ -43,11 +43,6 @@ class IssuerTokens:
         asked = grants_pb2.SignTokenRequest(typ=typ, alg=algorithm, claims_json=json.dumps(claims))
         return str((await self._stub.SignToken(asked)).token)
 
-    async def read_id_token(self, token: str) -> Mapping[str, Any] | None:
-        """Return the claims of an ID token of ours, expired or not; None for anything else."""
-        answer = await self._stub.ReadIdToken(grants_pb2.ReadIdTokenRequest(id_token=token))
-        return json.loads(answer.claims_json) if answer.valid else None
-
     async def verify_access_token(self, token: str) -> VerifiedToken | None:
         """Return an access token of any tenant, good as of now; None for anything else."""
         answer = await self._stub.VerifyOAuthToken(grants_pb2.VerifyOAuthTokenRequest(access_token=token))
