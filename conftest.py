@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(_ROOT).as_posix()
         if folder.startswith("tests/chaos/"):
             item.add_marker(pytest.mark.alone)
-        shares_stack = folder.startswith(("tests/e2e/", "tests/contract/"))
+        shares_stack = folder.startswith(("tests/e2e/", "tests/contract/", "tests/interop/"))
         item.add_marker(pytest.mark.xdist_group("stack" if shares_stack else folder))
     items.sort(key=lambda item: not item.path.is_relative_to(_ROOT / "tests"))
 

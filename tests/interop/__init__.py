@@ -1,0 +1,1 @@
+"""Relying parties of other projects against the running system, which they know by discovery alone."""

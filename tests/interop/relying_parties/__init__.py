@@ -1,0 +1,1 @@
+"""Programs of relying parties, run as processes of their own."""
