@@ -21,6 +21,7 @@ from contracts.session import RefreshCookie
 from contracts.topology import RPC_CALLERS
 from services.identity.account.routes import routes as account_routes
 from services.identity.account.service import AccountService
+from services.identity.admins.assertions import AdminAssertions
 from services.identity.admins.factors import AdminTotp
 from services.identity.admins.login import AdminLogin
 from services.identity.admins.routes import routes as admin_routes
@@ -261,6 +262,9 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
     factors = SecondFactors(
         db, outbox, totp=totp_factor, recovery_codes=recovery_factor, lockouts=factor_lockouts, mailer=mailer
     )
+    assertions = AdminAssertions(
+        clock, issuer=settings.admin_sso_issuer, client_id=settings.admin_sso_client_id
+    )
     admin_totp = AdminTotp(db, clock, service.sealer, factor_lockout_rules(settings))
     guard = StepUpService(
         db,
@@ -343,7 +347,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             totp_routes(totp, second_leg, cookie),
             recovery_code_routes(recovery_codes, second_leg, cookie),
             step_up_routes(StepUpVerification(db, guard, factors, passwords, passkey_logins)),
-            _admins(service, settings, hasher, lockouts, emails, admin_totp, guard),
+            _admins(service, settings, hasher, lockouts, emails, admin_totp, assertions, guard),
             support_routes(support, accounts, cursors),
             device_routes(devices, geo),
             verification_routes(verification),
@@ -377,7 +381,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             "mail requests": mail_requests.run,
             "email token purge": tokens.purge,
         },
-        resources=[hasher, provider, captcha, leaked, delivery],
+        resources=[hasher, provider, captcha, leaked, delivery, assertions],
     )
 
 
@@ -467,6 +471,7 @@ def _admins(
     lockouts: LockoutService,
     emails: EmailHasher,
     totp: AdminTotp,
+    assertions: AdminAssertions,
     guard: StepUpService,
 ) -> Router:
     key = settings.admin_token_key(settings.admin_api_key)
@@ -478,6 +483,7 @@ def _admins(
         lockouts=lockouts,
         totp=totp,
         emails=emails,
+        assertions=assertions,
         one_time=service.one_time,
         tokens=AdminTokens(key, issuer=settings.base_url) if key else None,
         ttl=settings.admin_access_ttl,

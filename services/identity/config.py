@@ -27,6 +27,13 @@ class IdentitySettings(ServiceSettings, CookieSettings, AdminLoginSettings):
     )
     orgs_grpc: str = Field("localhost:9090", description="gRPC address of orgs, comma separated for several.")
 
+    admin_sso_issuer: str | None = Field(
+        None, description="Issuer of the ID tokens by which admins may log in; needs ADMIN_SSO_CLIENT_ID."
+    )
+    admin_sso_client_id: str | None = Field(
+        None, description="The admin console's client at that issuer: the only audience that is taken."
+    )
+
     password_hash: Literal["bcrypt", "argon2id"] = Field(
         "bcrypt",
         description="Scheme of new hashes; older ones are replaced at login, and until all are, a wrong "
@@ -154,6 +161,12 @@ class IdentitySettings(ServiceSettings, CookieSettings, AdminLoginSettings):
     webauthn_display_name: str = Field(
         "Auth Service", min_length=1, max_length=64, description="What authenticators call the relying party."
     )
+
+    @model_validator(mode="after")
+    def _check_admin_sso(self) -> Self:
+        if (self.admin_sso_issuer is None) != (self.admin_sso_client_id is None):
+            raise ValueError("ADMIN_SSO_ISSUER and ADMIN_SSO_CLIENT_ID belong together")
+        return self
 
     @model_validator(mode="after")
     def _check_relying_party(self) -> Self:

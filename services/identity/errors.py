@@ -23,6 +23,13 @@ class InvalidCredentials(Unauthenticated):
     detail = "Email or password is wrong."
 
 
+class InvalidAssertion(Unauthenticated):
+    """The assertion about an admin is not good, was used, or is about nobody; which is never said."""
+
+    code = "invalid_assertion"
+    detail = "The assertion is not valid, or no admin has this identity."
+
+
 class ProofOutdated(Unauthenticated):
     """What proved the user became void before the login was done; each way in refuses it in its own words."""
 

@@ -1,4 +1,4 @@
-"""Logins of admins: password, then an authenticator app, then a token. Knows no HTTP and no SQL.
+"""Logins of admins: password or assertion, then an authenticator app, then a token. Knows no HTTP or SQL.
 
 An admin who must have an app and has none sets it up between the two: the login waits for it.
 """
@@ -21,12 +21,14 @@ from chassis.outbox import Outbox
 from contracts import events
 from contracts.admin_tokens import AdminTokens
 from services.identity.admins import store
+from services.identity.admins.assertions import AdminAssertions
 from services.identity.admins.factors import AdminTotp
 from services.identity.admins.models import Admin, Granted, Setup, Waiting
 from services.identity.admins.store import PLATFORM
 from services.identity.errors import (
     AccountLocked,
     HashingInterrupted,
+    InvalidAssertion,
     InvalidCredentials,
     InvalidMfaCode,
     InvalidMfaToken,
@@ -44,7 +46,8 @@ _TTL: Final = timedelta(minutes=10)
 _ATTEMPTS: Final = 5
 _ISSUER: Final = "AuthService admin"
 _PASSWORD: Final = ("pwd",)  # RFC 8176 §2
-_BOTH: Final = ("pwd", "otp", "mfa")
+_APP: Final = ("otp", "mfa")
+_ASSERTED: Final = ("sso",)
 
 
 class AdminLogin:
@@ -60,6 +63,7 @@ class AdminLogin:
         lockouts: LockoutService,
         totp: AdminTotp,
         emails: EmailHasher,
+        assertions: AdminAssertions,
         one_time: OneTimeState,
         tokens: AdminTokens | None,
         ttl: timedelta,
@@ -72,6 +76,7 @@ class AdminLogin:
         self._lockouts = lockouts
         self._totp = totp
         self._emails = emails
+        self._assertions = assertions
         self._one_time = one_time
         self._tokens = tokens
         self._ttl = ttl
@@ -93,13 +98,32 @@ class AdminLogin:
         email = Email.parse(typed_email)
         async with self._lockouts.turn(email, _at_platform(caller)):
             admin = await self._check_password(caller, email, password)
-        if admin.totp_secret is None and not admin.mfa_required:
-            return await self._grant(caller, admin, _PASSWORD)
-        to_enroll = admin.totp_secret is None
-        waiting = {"admin_id": str(admin.id), "epoch": admin.token_epoch, "to_enroll": to_enroll}
-        token = await self._one_time.put(_KIND, waiting, ttl=_TTL)
-        LOGINS.labels("waiting").inc()
-        return Waiting(token, int(_TTL.total_seconds()), to_enroll)
+        return await self._proven(caller, admin, _PASSWORD)
+
+    async def log_in_by_assertion(self, caller: CallerContext, text: str) -> Granted | Waiting:
+        """Take an identity provider's word for who an admin is, once.
+
+        Where the provider says that it saw a second factor, none is asked for here.
+
+        Raises:
+            InvalidAssertion: it is not good, was used, or is about nobody who may log in.
+            FeatureUnavailable: no provider or no secret for tokens is set, or one that is needed is away.
+        """
+        if self._tokens is None:
+            raise FeatureUnavailable
+        caller = _of_no_tenant(caller)
+        assertion = await self._assertions.verify(text)
+        async with self._db.platform() as tx:
+            admin = await store.find_by_sso(tx, assertion.identity)
+            is_first = admin is not None and await store.use_assertion(tx, admin.id, assertion.issued_at)
+        if admin is None or not is_first:
+            reason = "unknown_identity" if admin is None else "suspended_or_replayed"
+            await self._outbox.append(self._failed("", admin, reason), caller)
+            LOGINS.labels("refused").inc()
+            raise InvalidAssertion
+        if assertion.is_mfa:
+            return await self._grant(caller, admin, (*_ASSERTED, "mfa"))
+        return await self._proven(caller, admin, _ASSERTED)
 
     async def verify(self, caller: CallerContext, mfa_token: str, code: str) -> Granted:
         """Complete a login by a code of the authenticator app.
@@ -165,6 +189,21 @@ class AdminLogin:
         admin = replace(admin, totp_secret=admin.totp_pending, totp_pending=None)
         return await self._complete(caller, admin, mfa_token)
 
+    async def _proven(self, caller: CallerContext, admin: Admin, amr: tuple[str, ...]) -> Granted | Waiting:
+        """Give a token for a first factor, or let the login wait for the second one."""
+        if admin.totp_secret is None and not admin.mfa_required:
+            return await self._grant(caller, admin, amr)
+        to_enroll = admin.totp_secret is None
+        waiting = {
+            "admin_id": str(admin.id),
+            "epoch": admin.token_epoch,
+            "to_enroll": to_enroll,
+            "amr": amr,
+        }
+        token = await self._one_time.put(_KIND, waiting, ttl=_TTL)
+        LOGINS.labels("waiting").inc()
+        return Waiting(token, int(_TTL.total_seconds()), to_enroll)
+
     async def _check_password(self, caller: CallerContext, email: Email, password: str) -> Admin:
         """Reserve an attempt, check the password, and settle the attempt."""
         place = _at_platform(caller)
@@ -211,9 +250,10 @@ class AdminLogin:
         return admin
 
     async def _complete(self, caller: CallerContext, admin: Admin, mfa_token: str) -> Granted:
-        if await self._one_time.take(_KIND, mfa_token) is None:
+        waiting = await self._one_time.take(_KIND, mfa_token)
+        if waiting is None:
             raise InvalidMfaToken
-        return await self._grant(caller, admin, _BOTH)
+        return await self._grant(caller, admin, (*waiting.get("amr", _PASSWORD), *_APP))
 
     async def _grant(self, caller: CallerContext, admin: Admin, amr: tuple[str, ...]) -> Granted:
         if self._tokens is None:
@@ -234,7 +274,7 @@ class AdminLogin:
         return events.AdminLoginFailed(
             target_id=admin.id if admin else None,
             reason=reason,
-            email_hash=self._emails.hash(Email(normalized, normalized)).hex(),
+            email_hash=self._emails.hash(Email(normalized, normalized)).hex() if normalized else "",
             locks=is_locked,
         )
 

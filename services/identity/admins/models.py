@@ -26,8 +26,9 @@ class AdminStatus(StrEnum):
 class AdminUserRow(Base, table=True):
     """An admin, of no tenant: only the jobs role, which spans tenants, sees it.
 
-    Every TOTP code of a step up to `totp_last_step` has been used. Tokens and waiting logins are of one
-    `token_epoch`, and dead when that has grown.
+    Every TOTP code of a step up to `totp_last_step` has been used, and every assertion
+    issued up to `sso_last_issued_at`. Tokens and waiting logins are of one `token_epoch`, and dead when that
+    has grown.
     """
 
     __tablename__ = "admin_users"
@@ -52,6 +53,7 @@ class AdminUserRow(Base, table=True):
     totp_last_step: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     sso_issuer: str | None = Field(sa_column=Column(Text))
     sso_subject: str | None = Field(sa_column=Column(Text))
+    sso_last_issued_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
     token_epoch: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))

@@ -70,6 +70,14 @@ class AdminLoginRequest(RequestModel):
     password: Password
 
 
+class AssertionRequest(RequestModel):
+    """What an identity provider says of an admin."""
+
+    assertion: Annotated[
+        str, Field(min_length=1, max_length=16 * KIB, description="An ID token for the console's client.")
+    ]
+
+
 class WaitingLoginRequest(RequestModel):
     """The login that waits."""
 
@@ -274,18 +282,27 @@ def _declare_login(router: Router, login: AdminLogin) -> None:
 
         The token opens the admin routes that the admin's roles allow, as `Authorization: Bearer …`.
         """
-        outcome = await login.log_in(caller, body.email, body.password)
-        match outcome:
-            case Granted():
-                return AdminTokenAnswer.of(outcome)
-            case Waiting(to_enroll=False):
-                return AdminMfaRequired(
-                    mfa_token=outcome.mfa_token, expires_in=outcome.expires_in, factors=["totp"]
-                )
-            case Waiting():
-                return AdminEnrollmentRequired(
-                    mfa_token=outcome.mfa_token, expires_in=outcome.expires_in, factors=["totp"]
-                )
+        return _login_answer(await login.log_in(caller, body.email, body.password))
+
+    @router.post(
+        "/api/admin/auth/sso",
+        access=Access.PUBLIC,
+        limit="login",
+        body_limit=20 * KIB,
+        responses={
+            401: {"description": "`invalid_assertion`: forged, used, too old, or about no admin"},
+            503: {"description": "`feature_unavailable`: no provider is set, or it is away"},
+        },
+    )
+    async def log_admin_in_by_sso(
+        body: AssertionRequest, caller: Caller
+    ) -> AdminTokenAnswer | AdminMfaRequired | AdminEnrollmentRequired:
+        """Log an admin in by an ID token of the provider that ADMIN_SSO_ISSUER names.
+
+        The token must be for ADMIN_SSO_CLIENT_ID alone, at most five minutes old, and is good once. Its
+        `iss` and `sub` are the `sso_identity` of the admin. Where its `amr` has `mfa` no code is asked for.
+        """
+        return _login_answer(await login.log_in_by_assertion(caller, body.assertion))
 
     @router.post(
         "/api/admin/auth/mfa/verify",
@@ -320,6 +337,15 @@ def _declare_login(router: Router, login: AdminLogin) -> None:
     async def enable_admin_totp(body: CodeRequest, caller: Caller) -> AdminTokenAnswer:
         """Turn the authenticator app on by a code that it shows, and complete the login."""
         return AdminTokenAnswer.of(await login.enable(caller, body.mfa_token, body.code))
+
+
+def _login_answer(
+    outcome: Granted | Waiting,
+) -> AdminTokenAnswer | AdminMfaRequired | AdminEnrollmentRequired:
+    if isinstance(outcome, Granted):
+        return AdminTokenAnswer.of(outcome)
+    answer = AdminEnrollmentRequired if outcome.to_enroll else AdminMfaRequired
+    return answer(mfa_token=outcome.mfa_token, expires_in=outcome.expires_in, factors=["totp"])
 
 
 def _declare_step_up(router: Router, step_up: AdminStepUp) -> None:

@@ -77,6 +77,28 @@ async def find_by_email(tx: Tx, email_normalized: str) -> Admin | None:
     return _admin(row) if row else None
 
 
+async def find_by_sso(tx: Tx, sso: SsoIdentity) -> Admin | None:
+    """Return the admin with an identity at a provider."""
+    row = await tx.fetchrow(
+        "SELECT * FROM admin_users WHERE sso_issuer = $1 AND sso_subject = $2", sso.issuer, sso.subject
+    )
+    return _admin(row) if row else None
+
+
+async def use_assertion(tx: Tx, admin_id: UUID, issued_at: datetime) -> bool:
+    """Use up all assertions of an admin up to this one; false when it is used: of all, one is first."""
+    used = await tx.fetchval(
+        """
+        UPDATE admin_users SET sso_last_issued_at = $2
+        WHERE id = $1 AND status = 'active' AND (sso_last_issued_at IS NULL OR sso_last_issued_at < $2)
+        RETURNING true
+        """,
+        admin_id,
+        issued_at,
+    )
+    return bool(used)
+
+
 async def is_sso_taken(tx: Tx, sso: SsoIdentity, by_other_than: UUID) -> bool:
     """Return whether another admin has an identity at a provider."""
     return bool(
