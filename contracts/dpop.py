@@ -8,12 +8,13 @@ import hmac
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from authservice_validator.dpop import DpopInvalid, DpopProof, read_proof
 
 from chassis.clock import Clock
 from chassis.errors import InvalidRequest
+from chassis.one_time import OneTimeState
 from chassis.sealing import Sealer
 
 HEADER: Final = "DPoP"
@@ -42,14 +43,14 @@ UseOnce = Callable[[bytes, datetime], Awaitable[bool]]
 """Remembers a name until a time: True to the first who brings it, False to all others."""
 
 
-class NonceSource(Protocol):
-    """Gives out nonces, and knows its own."""
+def in_redis(one_time: OneTimeState, clock: Clock) -> UseOnce:
+    """Let Redis remember proofs; without it none is believed: 503 `feature_unavailable`."""
 
-    def current(self) -> str:
-        """Return the nonce to use now."""
+    async def use_once(name: bytes, until: datetime) -> bool:
+        left = max(until - clock.now(), timedelta(seconds=1))
+        return await one_time.use_once("dpop", name.hex(), ttl=left)
 
-    def is_good(self, nonce: str) -> bool:
-        """Whether a nonce is one of its own, and not too old."""
+    return use_once
 
 
 class DpopNonces:
@@ -77,7 +78,7 @@ class DpopNonces:
 class DpopProofs:
     """Checks the proofs of requests to this issuer; each is good once."""
 
-    def __init__(self, clock: Clock, base_url: str, nonces: NonceSource, use_once: UseOnce) -> None:
+    def __init__(self, clock: Clock, base_url: str, nonces: DpopNonces, use_once: UseOnce) -> None:
         """Take the issuer, whose URLs proofs name, and who remembers proofs."""
         self._clock = clock
         self._base_url = base_url

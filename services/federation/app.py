@@ -11,6 +11,7 @@ from chassis.paging import Cursors
 from chassis.public_http import PublicClient
 from chassis.service import Definition, Service
 from contracts.apps import AppDirectory
+from contracts.dpop import DpopNonces, DpopProofs, in_redis
 from contracts.topology import RPC_CALLERS
 from services.federation.authorize.answers import Answers
 from services.federation.authorize.hints import IdTokenHints
@@ -31,6 +32,8 @@ from services.federation.issuer_tokens import IssuerTokens
 from services.federation.par.routes import routes as par_routes
 from services.federation.par.service import ParService
 from services.federation.tables import Base
+from services.federation.userinfo.routes import routes as userinfo_routes
+from services.federation.userinfo.service import UserinfoService
 
 
 def build(settings: FederationSettings, clock: Clock | None = None) -> App:
@@ -89,8 +92,17 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     )
     par = ParService(grants, authorization, pushed)
 
+    proofs = DpopProofs(
+        service.clock,
+        settings.base_url,
+        DpopNonces(service.sealer, service.clock),
+        in_redis(service.one_time, service.clock),
+    )
+    userinfo = UserinfoService(tokens, proofs, settings.base_url)
+
     return service.app(
         routes=[
+            userinfo_routes(userinfo, settings.base_url),
             discovery_routes(settings.base_url),
             authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
             consent_page_routes(authorization, requests, logins, browsers, redirector),

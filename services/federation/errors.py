@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import Forbidden, InvalidRequest, NotFound
+from chassis.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
 
 
 class AuthorizationRequestGone(InvalidRequest):
@@ -45,3 +45,17 @@ class InvalidPushedRequest(InvalidRequest):
 
     code = "invalid_request_uri"
     detail = "The request_uri is unknown, used before, or older than 90 seconds."
+
+
+class InvalidAccessToken(Unauthenticated):
+    """The access token is missing, forged, over, revoked, or not for this (RFC 6750 §3.1)."""
+
+    code = "invalid_token"
+    detail = "The access token is missing or not good here."
+
+
+class InsufficientScope(Forbidden):
+    """The access token is good, and for less than this (RFC 6750 §3.1)."""
+
+    code = "insufficient_scope"
+    detail = "The access token is not for this scope."

@@ -15,11 +15,11 @@ from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """An access token that is good now; `requested_claims` is the `claims` parameter of its grant."""
+    """An access token that is good now; `requested_claims` is its grant's `claims` parameter, or empty."""
 
     claims: Mapping[str, Any]
     user: users_pb2.User | None
-    requested_claims: Mapping[str, Any]
+    requested_claims: str
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -51,5 +51,5 @@ class IssuerTokens:
         return VerifiedToken(
             json.loads(answer.claims_json),
             answer.user if answer.HasField("user") else None,
-            json.loads(answer.requested_claims_json or "{}"),
+            answer.requested_claims_json,
         )
