@@ -19,7 +19,14 @@ from markupsafe import Markup
 from contracts.brand import LANGUAGES, Brand, brand_of, direction_of, language_of
 from contracts.clients import Client
 from services.federation.pages.captchas import WIDGETS
-from services.federation.pages.contents import Form, FormPostPage, LoginPage, Page, SecondFactorPage
+from services.federation.pages.contents import (
+    Form,
+    FormPostPage,
+    LoginPage,
+    Page,
+    Refusal,
+    SecondFactorPage,
+)
 
 _FOLDER: Final = Path(__file__).parent
 _STYLE: Final = (_FOLDER / "page.css").read_text(encoding="utf-8")
@@ -73,6 +80,13 @@ def render(
         "cross-origin-opener-policy": "same-origin",
     }
     return HTMLResponse(text, status_code=status, headers=headers)
+
+
+def fault_text(refusal: Refusal, client: Client, languages: Sequence[str]) -> str:
+    """Return what a page says of a refusal, for its script."""
+    brand = brand_of(client.settings, client.name)
+    say = _Words(language_of(*languages, brand.locale), brand.name)
+    return say.plain("faults", refusal.fault, minutes=refusal.minutes)
 
 
 def languages_of(request: Request, ui_locales: Sequence[str] = ()) -> tuple[str, ...]:

@@ -164,4 +164,9 @@ def login_rpc(
 
 
 def _browser(message: logins_pb2.LoginBrowser) -> Browser:
-    return Browser(message.device_token, message.remember, takes_tokens=False)
+    return Browser(
+        message.device_token,
+        message.remember,
+        takes_tokens=False,
+        demands_two_factors=message.demands_two_factors,
+    )

@@ -80,12 +80,13 @@ class Browser:
     Routes make it by `devices.cookie.browser_of`. `device_token` is empty where the browser has none yet, and
     None for callers that keep no cookies (gRPC). `remember` asks that the device be trusted,
     which counts once a second factor was shown. `takes_tokens` is False for the hosted login page, whose
-    session gives out none by itself.
+    session gives out none by itself; `demands_two_factors` there for an app that accepts nothing less.
     """
 
     device_token: str | None = None
     remember: bool = False
     takes_tokens: bool = True
+    demands_two_factors: bool = False
 
 
 NO_BROWSER = Browser()

@@ -24,7 +24,7 @@ class Circumstances:
     """What a decision depends on beside the policy.
 
     `is_mfa`: the proof is two factors by itself. `mfa_enabled`: the user has switched on that it is asked.
-    `has_factors`: there is a factor that it could show now.
+    `has_factors`: there is a factor that it could show now. `is_demanded`: the app wants two factors.
     """
 
     risk: RiskLevel
@@ -32,6 +32,7 @@ class Circumstances:
     mfa_enabled: bool
     has_factors: bool
     is_trusted_device: bool
+    is_demanded: bool = False
 
 
 def decide(policy: SecurityPolicy, given: Circumstances) -> Decision:
@@ -39,7 +40,8 @@ def decide(policy: SecurityPolicy, given: Circumstances) -> Decision:
 
     A block comes first, whatever the proof. Who needs a second factor and has none must set one up where
     policy demands it of everybody, and is otherwise let in with a notice: a risk alone must not lock out
-    those who never had the choice. Nobody is let in at high risk without a notice.
+    those who never had the choice. Nobody is let in at high risk without a notice. What an app demands adds
+    to the policy, and takes nothing from it.
     """
     if given.risk.is_at_least(policy.login_block_level):
         return Decision.BLOCK
@@ -47,19 +49,14 @@ def decide(policy: SecurityPolicy, given: Circumstances) -> Decision:
     admitted = Decision.ALLOW
     if given.risk.is_at_least(RiskLevel.HIGH) or (looks_risky and (given.is_mfa or not given.has_factors)):
         admitted = Decision.NOTIFY
-    if given.is_mfa or policy.mfa.mode is MfaMode.OFF:
+    if given.is_mfa:
         return admitted
+    if given.is_demanded and given.has_factors:
+        return Decision.CHALLENGE
     has_none = not given.has_factors and not given.mfa_enabled
     if has_none and policy.mfa.enrollment_required:
         return Decision.ENROLL
-    match policy.mfa.mode:
-        case MfaMode.ALLOW:
-            is_needed = given.mfa_enabled
-        case MfaMode.REQUIRED:
-            is_needed = True
-        case MfaMode.ADAPTIVE:
-            is_needed = looks_risky
-    if not is_needed or _may_skip(policy, given):
+    if not _is_needed(policy, given, looks_risky=looks_risky) or _may_skip(policy, given):
         return admitted
     if given.has_factors:
         return Decision.CHALLENGE
@@ -76,6 +73,19 @@ def applied(policy: SecurityPolicy, given: Circumstances) -> dict[str, Any]:
         "trusted_device": given.is_trusted_device,
         "trusted_device_bypass": policy.mfa.trusted_device_bypass,
     }
+
+
+def _is_needed(policy: SecurityPolicy, given: Circumstances, *, looks_risky: bool) -> bool:
+    """Whether the policy's mode asks for a second factor."""
+    match policy.mfa.mode:
+        case MfaMode.OFF:
+            return False
+        case MfaMode.ALLOW:
+            return given.mfa_enabled
+        case MfaMode.REQUIRED:
+            return True
+        case MfaMode.ADAPTIVE:
+            return looks_risky
 
 
 def _may_skip(policy: SecurityPolicy, given: Circumstances) -> bool:

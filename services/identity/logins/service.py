@@ -132,6 +132,7 @@ class LoginGate:
             mfa_enabled=user.mfa_enabled,
             has_factors=bool(factors),
             is_trusted_device=known is not None and known.trusted_until is not None,
+            is_demanded=browser.demands_two_factors,
         )
         decision = decide(policy, given)
         explanation = assessment.explain(decision, applied(policy, given))

@@ -26,7 +26,7 @@ from contracts.gen.internal.identity.v1 import users_pb2 as internal_dot_identit
 from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internal/identity/v1/logins.proto\x12\x14internal.identity.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"6\n\x0cLoginBrowser\x12\x14\n\x0c\x64\x65vice_token\x18\x01 \x01(\t\x12\x10\n\x08remember\x18\x02 \x01(\x08\"+\n\x16GetLoginOptionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"\x86\x01\n\x0cLoginOptions\x12\x14\n\x0chas_password\x18\x01 \x01(\x08\x12\x13\n\x0bhas_passkey\x18\x02 \x01(\x08\x12\x17\n\x0fpasskey_origins\x18\x03 \x03(\t\x12\x18\n\x10\x63\x61ptcha_provider\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61ptcha_site_key\x18\x05 \x01(\t\"\xc2\x01\n\x14PasswordLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x15\n\rcaptcha_token\x18\x04 \x01(\t\x12\x33\n\x07\x62rowser\x18\x05 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x06 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x14\x43ompleteLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x11\n\tmfa_token\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"v\n\x13\x42\x65ginPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x11\n\tmfa_token\x18\x03 \x01(\t\x12*\n\x06origin\x18\x04 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"O\n\x0fPasskeyCeremony\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x14\n\x0coptions_json\x18\x03 \x01(\t\"\xb7\x01\n\x14\x46inishPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63redential_json\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x0cLoginOutcome\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32!.internal.identity.v1.OpenedLogin\x12/\n\x03mfa\x18\x02 \x01(\x0b\x32\".internal.identity.v1.WaitingLogin\x12\x37\n\nenrollment\x18\x03 \x01(\x0b\x32#.internal.identity.v1.EnrollmentDue\"a\n\x0bOpenedLogin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x14\n\x0c\x64\x65vice_token\x18\x03 \x01(\t\"F\n\x0cWaitingLogin\x12\x11\n\tmfa_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\" \n\rEnrollmentDue\x12\x0f\n\x07\x66\x61\x63tors\x18\x01 \x03(\t2\xe7\x04\n\x0cLoginService\x12\x63\n\x0fGetLoginOptions\x12,.internal.identity.v1.GetLoginOptionsRequest\x1a\".internal.identity.v1.LoginOptions\x12_\n\rPasswordLogin\x12*.internal.identity.v1.PasswordLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12\x62\n\x10\x43ompleteWithTotp\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12j\n\x18\x43ompleteWithRecoveryCode\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12`\n\x0c\x42\x65ginPasskey\x12).internal.identity.v1.BeginPasskeyRequest\x1a%.internal.identity.v1.PasskeyCeremony\x12_\n\rFinishPasskey\x12*.internal.identity.v1.FinishPasskeyRequest\x1a\".internal.identity.v1.LoginOutcomeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internal/identity/v1/logins.proto\x12\x14internal.identity.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"S\n\x0cLoginBrowser\x12\x14\n\x0c\x64\x65vice_token\x18\x01 \x01(\t\x12\x10\n\x08remember\x18\x02 \x01(\x08\x12\x1b\n\x13\x64\x65mands_two_factors\x18\x03 \x01(\x08\"+\n\x16GetLoginOptionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"\x86\x01\n\x0cLoginOptions\x12\x14\n\x0chas_password\x18\x01 \x01(\x08\x12\x13\n\x0bhas_passkey\x18\x02 \x01(\x08\x12\x17\n\x0fpasskey_origins\x18\x03 \x03(\t\x12\x18\n\x10\x63\x61ptcha_provider\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61ptcha_site_key\x18\x05 \x01(\t\"\xc2\x01\n\x14PasswordLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x15\n\rcaptcha_token\x18\x04 \x01(\t\x12\x33\n\x07\x62rowser\x18\x05 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x06 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x14\x43ompleteLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x11\n\tmfa_token\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"v\n\x13\x42\x65ginPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x11\n\tmfa_token\x18\x03 \x01(\t\x12*\n\x06origin\x18\x04 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"O\n\x0fPasskeyCeremony\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x14\n\x0coptions_json\x18\x03 \x01(\t\"\xb7\x01\n\x14\x46inishPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63redential_json\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x0cLoginOutcome\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32!.internal.identity.v1.OpenedLogin\x12/\n\x03mfa\x18\x02 \x01(\x0b\x32\".internal.identity.v1.WaitingLogin\x12\x37\n\nenrollment\x18\x03 \x01(\x0b\x32#.internal.identity.v1.EnrollmentDue\"a\n\x0bOpenedLogin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x14\n\x0c\x64\x65vice_token\x18\x03 \x01(\t\"F\n\x0cWaitingLogin\x12\x11\n\tmfa_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\" \n\rEnrollmentDue\x12\x0f\n\x07\x66\x61\x63tors\x18\x01 \x03(\t2\xe7\x04\n\x0cLoginService\x12\x63\n\x0fGetLoginOptions\x12,.internal.identity.v1.GetLoginOptionsRequest\x1a\".internal.identity.v1.LoginOptions\x12_\n\rPasswordLogin\x12*.internal.identity.v1.PasswordLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12\x62\n\x10\x43ompleteWithTotp\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12j\n\x18\x43ompleteWithRecoveryCode\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12`\n\x0c\x42\x65ginPasskey\x12).internal.identity.v1.BeginPasskeyRequest\x1a%.internal.identity.v1.PasskeyCeremony\x12_\n\rFinishPasskey\x12*.internal.identity.v1.FinishPasskeyRequest\x1a\".internal.identity.v1.LoginOutcomeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,29 +34,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internal.identity.v1.logins
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGINBROWSER']._serialized_start=126
-  _globals['_LOGINBROWSER']._serialized_end=180
-  _globals['_GETLOGINOPTIONSREQUEST']._serialized_start=182
-  _globals['_GETLOGINOPTIONSREQUEST']._serialized_end=225
-  _globals['_LOGINOPTIONS']._serialized_start=228
-  _globals['_LOGINOPTIONS']._serialized_end=362
-  _globals['_PASSWORDLOGINREQUEST']._serialized_start=365
-  _globals['_PASSWORDLOGINREQUEST']._serialized_end=559
-  _globals['_COMPLETELOGINREQUEST']._serialized_start=562
-  _globals['_COMPLETELOGINREQUEST']._serialized_end=733
-  _globals['_BEGINPASSKEYREQUEST']._serialized_start=735
-  _globals['_BEGINPASSKEYREQUEST']._serialized_end=853
-  _globals['_PASSKEYCEREMONY']._serialized_start=855
-  _globals['_PASSKEYCEREMONY']._serialized_end=934
-  _globals['_FINISHPASSKEYREQUEST']._serialized_start=937
-  _globals['_FINISHPASSKEYREQUEST']._serialized_end=1120
-  _globals['_LOGINOUTCOME']._serialized_start=1123
-  _globals['_LOGINOUTCOME']._serialized_end=1294
-  _globals['_OPENEDLOGIN']._serialized_start=1296
-  _globals['_OPENEDLOGIN']._serialized_end=1393
-  _globals['_WAITINGLOGIN']._serialized_start=1395
-  _globals['_WAITINGLOGIN']._serialized_end=1465
-  _globals['_ENROLLMENTDUE']._serialized_start=1467
-  _globals['_ENROLLMENTDUE']._serialized_end=1499
-  _globals['_LOGINSERVICE']._serialized_start=1502
-  _globals['_LOGINSERVICE']._serialized_end=2117
+  _globals['_LOGINBROWSER']._serialized_end=209
+  _globals['_GETLOGINOPTIONSREQUEST']._serialized_start=211
+  _globals['_GETLOGINOPTIONSREQUEST']._serialized_end=254
+  _globals['_LOGINOPTIONS']._serialized_start=257
+  _globals['_LOGINOPTIONS']._serialized_end=391
+  _globals['_PASSWORDLOGINREQUEST']._serialized_start=394
+  _globals['_PASSWORDLOGINREQUEST']._serialized_end=588
+  _globals['_COMPLETELOGINREQUEST']._serialized_start=591
+  _globals['_COMPLETELOGINREQUEST']._serialized_end=762
+  _globals['_BEGINPASSKEYREQUEST']._serialized_start=764
+  _globals['_BEGINPASSKEYREQUEST']._serialized_end=882
+  _globals['_PASSKEYCEREMONY']._serialized_start=884
+  _globals['_PASSKEYCEREMONY']._serialized_end=963
+  _globals['_FINISHPASSKEYREQUEST']._serialized_start=966
+  _globals['_FINISHPASSKEYREQUEST']._serialized_end=1149
+  _globals['_LOGINOUTCOME']._serialized_start=1152
+  _globals['_LOGINOUTCOME']._serialized_end=1323
+  _globals['_OPENEDLOGIN']._serialized_start=1325
+  _globals['_OPENEDLOGIN']._serialized_end=1422
+  _globals['_WAITINGLOGIN']._serialized_start=1424
+  _globals['_WAITINGLOGIN']._serialized_end=1494
+  _globals['_ENROLLMENTDUE']._serialized_start=1496
+  _globals['_ENROLLMENTDUE']._serialized_end=1528
+  _globals['_LOGINSERVICE']._serialized_start=1531
+  _globals['_LOGINSERVICE']._serialized_end=2146
 # @@protoc_insertion_point(module_scope)

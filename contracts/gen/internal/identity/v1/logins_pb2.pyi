@@ -28,19 +28,25 @@ class LoginBrowser(_message.Message):
 
     DEVICE_TOKEN_FIELD_NUMBER: _builtins.int
     REMEMBER_FIELD_NUMBER: _builtins.int
+    DEMANDS_TWO_FACTORS_FIELD_NUMBER: _builtins.int
     device_token: _builtins.str
     """Of its device cookie; empty where it has none yet."""
     remember: _builtins.bool
     """The user asks that it be trusted, which counts after two factors."""
+    demands_two_factors: _builtins.bool
+    """The app accepts nothing less than two factors (`acr_values`): a user who has a second one is asked for it, whatever
+    the client's policy.
+    """
     def __init__(
         self,
         *,
         device_token: _builtins.str = ...,
         remember: _builtins.bool = ...,
+        demands_two_factors: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_token", b"device_token", "remember", b"remember"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands_two_factors", b"demands_two_factors", "device_token", b"device_token", "remember", b"remember"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

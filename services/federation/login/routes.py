@@ -1,0 +1,379 @@
+"""HTTP face of the hosted login page; every answer of a form is a page or a redirect (303), never JSON."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from pydantic import Field
+
+from chassis.context import Access, CallerContext
+from chassis.errors import HTTP_STATUS, AppError
+from chassis.forms import check_own_page, read_form
+from chassis.http import KIB, Caller, Router
+from chassis.models import RequestModel
+from services.federation.authorize.requests import BrowserSecret
+from services.federation.errors import AuthorizationRequestGone, FormRefused
+from services.federation.login.faults import headers_of, refusal_of, status_of
+from services.federation.login.ports import WaitingRequests
+from services.federation.login.service import (
+    CANCEL,
+    ENROLLMENT,
+    LOGIN,
+    PASSKEY_BEGIN,
+    PASSKEY_FINISH,
+    SECOND_FACTOR,
+    SECOND_PASSKEY_BEGIN,
+    Completed,
+    HostedLogin,
+    Moved,
+    Next,
+    Visit,
+)
+from services.federation.pages import captchas
+from services.federation.pages.contents import Fault, LoginPage, Page, Refusal, SecondFactorPage
+from services.federation.pages.errors import error_page
+from services.federation.pages.render import fault_text, languages_of, render
+
+_MAX_HANDLE: Final = 128
+_DEVICE_LIFETIME: Final = timedelta(days=400)  # the longest that browsers keep a cookie (RFC 6265bis §5.5)
+_NO_STORE: Final = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
+_TENANT_DIGITS: Final = 16
+
+_HTML: Final = {"text/html": {"schema": {"type": "string"}}}
+_SHOWN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The page.", "content": _HTML},
+    400: {"description": "A page: the request is answered, too old, or another browser's", "content": _HTML},
+}
+_FORM: Final[dict[int | str, dict[str, Any]]] = {
+    **_SHOWN,
+    303: {"description": "On to the next page, or to the app."},
+    403: {"description": "A page: the form is not our own, or the login was blocked", "content": _HTML},
+    422: {"description": "The page again, with what was wrong", "content": _HTML},
+    429: {"description": "The page again, with when to try again (`Retry-After`)", "content": _HTML},
+    503: {"description": "A page: try again shortly", "content": _HTML},
+}
+_CALL: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "What the script goes on with.", "content": {"application/json": {}}},
+    400: {"description": "`authorization_request_gone`"},
+    403: {"description": "`form_refused`, `forbidden`, `login_blocked`"},
+    422: {"description": "The passkey was refused; `message` says so in the page's language."},
+}
+
+Handle = Annotated[str, Query(max_length=_MAX_HANDLE, description="The request that waits for its user.")]
+
+
+class PasskeyBeginRequest(RequestModel):
+    """The page's request, and the token of its forms."""
+
+    request: str = Field(max_length=_MAX_HANDLE)
+    form_token: str = Field(max_length=_MAX_HANDLE)
+
+
+class PasskeyFinishRequest(PasskeyBeginRequest):
+    """What the authenticator answered, as `credential.toJSON()` gives it."""
+
+    session_id: str = Field(max_length=_MAX_HANDLE)
+    credential: dict[str, Any]
+    remember_device: bool = False
+
+
+class DeviceCookie:
+    """The cookie by which a browser's device is known at a tenant's page, apart from those of apps."""
+
+    def __init__(self, base_url: str) -> None:
+        """Take the public address."""
+        self._secure = base_url.startswith("https://")
+
+    def of(self, request: Request, client_id: UUID) -> str:
+        """Return the device's token; empty where there is none yet."""
+        return request.cookies.get(self._name(client_id), "")
+
+    def set(self, response: Response, client_id: UUID, token: str) -> None:
+        """Keep the device's next token."""
+        response.set_cookie(
+            self._name(client_id),
+            token,
+            max_age=int(_DEVICE_LIFETIME.total_seconds()),
+            path=LOGIN,
+            secure=self._secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+    def _name(self, client_id: UUID) -> str:
+        return f"auth_device_{client_id.hex[:_TENANT_DIGITS]}"
+
+
+class Browsers:
+    """Finds the request that a browser's page belongs to."""
+
+    def __init__(
+        self, requests: Mapping[str, WaitingRequests], secret: BrowserSecret, devices: DeviceCookie
+    ) -> None:
+        """Take who keeps requests, by what their handles begin with, and the browser's cookies."""
+        self._requests = requests
+        self._secret = secret
+        self.devices = devices
+
+    async def visit(self, request: Request, caller: CallerContext, handle: str) -> Visit:
+        """Return the visit of a browser at its own page.
+
+        Raises:
+            AuthorizationRequestGone: there is no such page of this browser.
+        """
+        requests = self._requests.get(handle.partition("_")[0])
+        if requests is None or len(handle) > _MAX_HANDLE:
+            raise AuthorizationRequestGone
+        waiting = await requests.find(handle, self._secret.of(request))
+        return Visit(request, caller, waiting, requests, self.devices.of(request, waiting.client.id))
+
+    async def submitted(self, request: Request, caller: CallerContext, handle: str, form_token: str) -> Visit:
+        """The same of a form, which must be of that page.
+
+        Raises:
+            AuthorizationRequestGone: as `visit`.
+            FormRefused: another page made it.
+        """
+        visit = await self.visit(request, caller, handle)
+        given, expected = form_token.encode("utf-8", "surrogatepass"), visit.waiting.form_token.encode()
+        if not hmac.compare_digest(given, expected):
+            raise FormRefused
+        return visit
+
+
+Work = Callable[[], Awaitable[Response]]
+
+
+def routes(login: HostedLogin, browsers: Browsers) -> Router:
+    """The slice's routes."""
+    router = Router(tag="OpenID provider")
+    face = _Face(login, browsers)
+    _declare_login(router, face)
+    _declare_second_factor(router, face)
+    _declare_passkeys(router, face)
+    return router
+
+
+class _Face:
+    """Turns what the rules say into answers."""
+
+    def __init__(self, login: HostedLogin, browsers: Browsers) -> None:
+        self.login = login
+        self.browsers = browsers
+
+    async def page(self, request: Request, caller: CallerContext, work: Work) -> Response:
+        """Answer by `work`, and an error of it by a page."""
+        try:
+            return await work()
+        except AppError as error:
+            return error_page(error, None, languages_of(request), caller.request_id)
+
+    def shown(self, visit: Visit, page: Page) -> Response:
+        """Render a page."""
+        refusal = page.refusal if isinstance(page, LoginPage | SecondFactorPage) else None
+        languages = languages_of(visit.request, visit.waiting.languages)
+        response = render(page, visit.waiting.client, languages, status=status_of(refusal))
+        response.headers.update(headers_of(refusal))
+        return response
+
+    def next(self, visit: Visit, result: Next) -> Response:
+        """Answer a form."""
+        match result:
+            case Completed():
+                if result.device_token:
+                    self.browsers.devices.set(result.response, visit.client_id, result.device_token)
+                return result.response
+            case Moved():
+                return RedirectResponse(result.path, status_code=303, headers=_NO_STORE)
+            case _:
+                return self.shown(visit, result)
+
+    async def call(self, request: Request, body: PasskeyBeginRequest, caller: CallerContext) -> Visit:
+        """Return the visit that a call of the page's script belongs to."""
+        check_own_page(request)
+        return await self.browsers.submitted(request, caller, body.request, body.form_token)
+
+
+def _declare_login(router: Router, face: _Face) -> None:
+    @router.get(LOGIN, access=Access.PUBLIC, limit="public", response_model=None, responses=_SHOWN)
+    async def show_login(
+        http: Request,
+        caller: Caller,
+        request: Handle,
+        account: Annotated[str | None, Query(max_length=16, description="`other` for another user.")] = None,
+        fault: Annotated[str | None, Query(max_length=32, description="Why the login begins anew.")] = None,
+    ) -> Response:
+        """Show the login page of an authorization request (`text/html`)."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(http, caller, request)
+            if fault == ENROLLMENT:
+                return face.shown(visit, face.login.show_enrollment(visit))
+            refusal = Refusal(Fault.LOGIN_EXPIRED) if fault == Fault.LOGIN_EXPIRED else None
+            page = await face.login.show(visit, as_other=account == "other" or bool(refusal), refusal=refusal)
+            return face.shown(visit, page)
+
+        return await face.page(http, caller, work)
+
+    @router.post(
+        LOGIN,
+        access=Access.PUBLIC,
+        limit="login",
+        body_limit=16 * KIB,
+        response_model=None,
+        responses=_FORM,
+    )
+    async def log_in(http: Request, caller: Caller) -> Response:
+        """Log in by the form of the page (with `email` and `password`), or go on as who is logged in."""
+
+        async def work() -> Response:
+            form = await read_form(http)
+            visit = await face.browsers.submitted(
+                http, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            if form.get("action") == "continue":
+                return face.next(visit, await face.login.go_on(visit))
+            token = next((form[name] for name in captchas.FIELDS if form.get(name)), "")
+            email, password = form.get("email", ""), form.get("password", "")
+            return face.next(visit, await face.login.by_password(visit, email, password, token))
+
+        return await face.page(http, caller, work)
+
+    @router.post(
+        CANCEL,
+        access=Access.PUBLIC,
+        limit="public",
+        body_limit=16 * KIB,
+        response_model=None,
+        responses=_FORM,
+    )
+    async def cancel_login(http: Request, caller: Caller) -> Response:
+        """Give up, by the button of a page: the app is answered `access_denied`."""
+
+        async def work() -> Response:
+            form = await read_form(http)
+            visit = await face.browsers.submitted(
+                http, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            return await face.login.cancel(visit)
+
+        return await face.page(http, caller, work)
+
+
+def _declare_second_factor(router: Router, face: _Face) -> None:
+    @router.get(SECOND_FACTOR, access=Access.PUBLIC, limit="public", response_model=None, responses=_SHOWN)
+    async def show_second_factor(
+        http: Request,
+        caller: Caller,
+        request: Handle,
+        factor: Annotated[str | None, Query(max_length=16, description="The factor to be asked for.")] = None,
+    ) -> Response:
+        """Show the page that asks for the second factor of a login that waits (`text/html`)."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(http, caller, request)
+            return face.next(visit, await face.login.second_factor(visit, factor or ""))
+
+        return await face.page(http, caller, work)
+
+    @router.post(
+        SECOND_FACTOR,
+        access=Access.PUBLIC,
+        limit="login",
+        body_limit=8 * KIB,
+        response_model=None,
+        responses=_FORM,
+    )
+    async def show_code(http: Request, caller: Caller) -> Response:
+        """Complete a login by the form of the page (with `factor` and `code`)."""
+
+        async def work() -> Response:
+            form = await read_form(http)
+            visit = await face.browsers.submitted(
+                http, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            result = await face.login.by_code(
+                visit,
+                form.get("factor", ""),
+                form.get("code", ""),
+                remember=bool(form.get("remember_device")),
+            )
+            return face.next(visit, result)
+
+        return await face.page(http, caller, work)
+
+
+def _declare_passkeys(router: Router, face: _Face) -> None:
+    async def begin(
+        http: Request, caller: CallerContext, body: PasskeyBeginRequest, *, second: bool
+    ) -> Response:
+        visit = await face.call(http, body, caller)
+        begun = await face.login.begin_passkey(visit, is_second=second)
+        answer = {"session_id": begun.session_id, "options": json.loads(begun.options_json)}
+        return JSONResponse(answer, headers=_NO_STORE)
+
+    @router.post(
+        PASSKEY_BEGIN,
+        access=Access.PUBLIC,
+        limit="public",
+        body_limit=4 * KIB,
+        response_model=None,
+        responses=_CALL,
+    )
+    async def begin_passkey_login(body: PasskeyBeginRequest, http: Request, caller: Caller) -> Response:
+        """Begin a login by passkey, for the script of the login page."""
+        return await begin(http, caller, body, second=False)
+
+    @router.post(
+        SECOND_PASSKEY_BEGIN,
+        access=Access.PUBLIC,
+        limit="public",
+        body_limit=4 * KIB,
+        response_model=None,
+        responses=_CALL,
+    )
+    async def begin_passkey_factor(body: PasskeyBeginRequest, http: Request, caller: Caller) -> Response:
+        """Begin to show a passkey as the second factor, for the script of that page."""
+        return await begin(http, caller, body, second=True)
+
+    @router.post(
+        PASSKEY_FINISH,
+        access=Access.PUBLIC,
+        limit="login",
+        body_limit=32 * KIB,
+        response_model=None,
+        responses=_CALL,
+    )
+    async def finish_passkey_login(body: PasskeyFinishRequest, http: Request, caller: Caller) -> Response:
+        """End a ceremony, for the script of a page; answers the `location` of the next one."""
+        visit = await face.call(http, body, caller)
+        try:
+            result = await face.login.finish_passkey(
+                visit, body.session_id, body.credential, remember=body.remember_device
+            )
+        except AppError as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            languages = languages_of(http, visit.waiting.languages)
+            message = fault_text(refusal, visit.waiting.client, languages)
+            status = status_of(refusal) if error.kind in HTTP_STATUS else 500
+            return JSONResponse(
+                {"code": error.code, "message": message}, status, {**_NO_STORE, **headers_of(refusal)}
+            )
+        return _located(face.next(visit, result), visit)
+
+
+def _located(answer: Response, visit: Visit) -> Response:
+    """Return a redirect as the script takes it, with its cookies."""
+    location = answer.headers.get("location") or visit.url(LOGIN)
+    located = JSONResponse({"location": location}, headers=_NO_STORE)
+    located.raw_headers += [pair for pair in answer.raw_headers if pair[0] == b"set-cookie"]
+    return located
