@@ -29,6 +29,11 @@ from services.federation.discovery.routes import routes as discovery_routes
 from services.federation.grants import Grants
 from services.federation.issuer_sessions.service import IssuerSessions
 from services.federation.issuer_tokens import IssuerTokens
+from services.federation.login.identity import IdentityLogins
+from services.federation.login.routes import Browsers, DeviceCookie
+from services.federation.login.routes import routes as login_routes
+from services.federation.login.service import HostedLogin
+from services.federation.login.steps import Steps
 from services.federation.par.routes import routes as par_routes
 from services.federation.par.service import ParService
 from services.federation.tables import Base
@@ -92,6 +97,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     )
     par = ParService(grants, authorization, pushed)
 
+<<<<<<< HEAD
     proofs = DpopProofs(
         service.clock,
         settings.base_url,
@@ -99,12 +105,22 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         in_redis(service.one_time, service.clock),
     )
     userinfo = UserinfoService(tokens, proofs, settings.base_url)
+=======
+    hosted_login = HostedLogin(
+        IdentityLogins(service.channel("identity", settings.identity_grpc)),
+        Steps(service.one_time),
+        logins,
+        settings.base_url,
+    )
+    waiting_for_login = Browsers({"authz": requests}, browsers, DeviceCookie(settings.base_url))
+>>>>>>> 3c27356 (feat(federation): serve the hosted login page)
 
     return service.app(
         routes=[
             userinfo_routes(userinfo, settings.base_url),
             discovery_routes(settings.base_url),
             authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
+            login_routes(hosted_login, waiting_for_login),
             consent_page_routes(authorization, requests, logins, browsers, redirector),
             par_routes(par),
             consent_routes(consents, Cursors(service.sealer)),

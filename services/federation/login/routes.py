@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -18,6 +18,7 @@ from chassis.errors import HTTP_STATUS, AppError
 from chassis.forms import check_own_page, read_form
 from chassis.http import KIB, Caller, Router
 from chassis.models import RequestModel
+from services.federation.authorize.parameters import FORM
 from services.federation.authorize.requests import BrowserSecret
 from services.federation.errors import AuthorizationRequestGone, FormRefused
 from services.federation.login.faults import headers_of, refusal_of, status_of
@@ -38,7 +39,7 @@ from services.federation.login.service import (
 )
 from services.federation.pages import captchas
 from services.federation.pages.contents import Fault, LoginPage, Page, Refusal, SecondFactorPage
-from services.federation.pages.errors import error_page
+from services.federation.pages.refusals import with_error_pages
 from services.federation.pages.render import fault_text, languages_of, render
 
 _MAX_HANDLE: Final = 128
@@ -66,7 +67,17 @@ _CALL: Final[dict[int | str, dict[str, Any]]] = {
     422: {"description": "The passkey was refused; `message` says so in the page's language."},
 }
 
-Handle = Annotated[str, Query(max_length=_MAX_HANDLE, description="The request that waits for its user.")]
+Handle = Annotated[
+    str,
+    Query(alias="request", min_length=1, max_length=_MAX_HANDLE, description="Names the request that waits."),
+]
+
+
+def _body(*fields: str) -> dict[str, Any]:
+    """Describe a form of a page; `request` and `form_token` are part of every one."""
+    properties = {name: {"type": "string"} for name in ("request", "form_token", *fields)}
+    schema = {"type": "object", "required": ["request", "form_token"], "properties": properties}
+    return {"required": True, "content": {FORM: {"schema": schema}}}
 
 
 class PasskeyBeginRequest(RequestModel):
@@ -148,12 +159,9 @@ class Browsers:
         return visit
 
 
-Work = Callable[[], Awaitable[Response]]
-
-
 def routes(login: HostedLogin, browsers: Browsers) -> Router:
     """The slice's routes."""
-    router = Router(tag="OpenID provider")
+    router = Router(tag="OpenID Connect")
     face = _Face(login, browsers)
     _declare_login(router, face)
     _declare_second_factor(router, face)
@@ -167,13 +175,6 @@ class _Face:
     def __init__(self, login: HostedLogin, browsers: Browsers) -> None:
         self.login = login
         self.browsers = browsers
-
-    async def page(self, request: Request, caller: CallerContext, work: Work) -> Response:
-        """Answer by `work`, and an error of it by a page."""
-        try:
-            return await work()
-        except AppError as error:
-            return error_page(error, None, languages_of(request), caller.request_id)
 
     def shown(self, visit: Visit, page: Page) -> Response:
         """Render a page."""
@@ -204,39 +205,40 @@ class _Face:
 def _declare_login(router: Router, face: _Face) -> None:
     @router.get(LOGIN, access=Access.PUBLIC, limit="public", response_model=None, responses=_SHOWN)
     async def show_login(
-        http: Request,
+        request: Request,
         caller: Caller,
-        request: Handle,
+        handle: Handle,
         account: Annotated[str | None, Query(max_length=16, description="`other` for another user.")] = None,
         fault: Annotated[str | None, Query(max_length=32, description="Why the login begins anew.")] = None,
     ) -> Response:
         """Show the login page of an authorization request (`text/html`)."""
 
         async def work() -> Response:
-            visit = await face.browsers.visit(http, caller, request)
+            visit = await face.browsers.visit(request, caller, handle)
             if fault == ENROLLMENT:
                 return face.shown(visit, face.login.show_enrollment(visit))
             refusal = Refusal(Fault.LOGIN_EXPIRED) if fault == Fault.LOGIN_EXPIRED else None
             page = await face.login.show(visit, as_other=account == "other" or bool(refusal), refusal=refusal)
             return face.shown(visit, page)
 
-        return await face.page(http, caller, work)
+        return await with_error_pages(request, work)
 
     @router.post(
         LOGIN,
         access=Access.PUBLIC,
         limit="login",
-        body_limit=16 * KIB,
+        body_limit=32 * KIB,
         response_model=None,
         responses=_FORM,
+        request_body=_body("email", "password", "action", *captchas.FIELDS),
     )
-    async def log_in(http: Request, caller: Caller) -> Response:
+    async def log_in(request: Request, caller: Caller) -> Response:
         """Log in by the form of the page (with `email` and `password`), or go on as who is logged in."""
 
         async def work() -> Response:
-            form = await read_form(http)
+            form = await read_form(request)
             visit = await face.browsers.submitted(
-                http, caller, form.get("request", ""), form.get("form_token", "")
+                request, caller, form.get("request", ""), form.get("form_token", "")
             )
             if form.get("action") == "continue":
                 return face.next(visit, await face.login.go_on(visit))
@@ -244,44 +246,45 @@ def _declare_login(router: Router, face: _Face) -> None:
             email, password = form.get("email", ""), form.get("password", "")
             return face.next(visit, await face.login.by_password(visit, email, password, token))
 
-        return await face.page(http, caller, work)
+        return await with_error_pages(request, work)
 
     @router.post(
         CANCEL,
         access=Access.PUBLIC,
         limit="public",
-        body_limit=16 * KIB,
+        body_limit=32 * KIB,
         response_model=None,
         responses=_FORM,
+        request_body=_body(),
     )
-    async def cancel_login(http: Request, caller: Caller) -> Response:
+    async def cancel_login(request: Request, caller: Caller) -> Response:
         """Give up, by the button of a page: the app is answered `access_denied`."""
 
         async def work() -> Response:
-            form = await read_form(http)
+            form = await read_form(request)
             visit = await face.browsers.submitted(
-                http, caller, form.get("request", ""), form.get("form_token", "")
+                request, caller, form.get("request", ""), form.get("form_token", "")
             )
             return await face.login.cancel(visit)
 
-        return await face.page(http, caller, work)
+        return await with_error_pages(request, work)
 
 
 def _declare_second_factor(router: Router, face: _Face) -> None:
     @router.get(SECOND_FACTOR, access=Access.PUBLIC, limit="public", response_model=None, responses=_SHOWN)
     async def show_second_factor(
-        http: Request,
+        request: Request,
         caller: Caller,
-        request: Handle,
+        handle: Handle,
         factor: Annotated[str | None, Query(max_length=16, description="The factor to be asked for.")] = None,
     ) -> Response:
         """Show the page that asks for the second factor of a login that waits (`text/html`)."""
 
         async def work() -> Response:
-            visit = await face.browsers.visit(http, caller, request)
+            visit = await face.browsers.visit(request, caller, handle)
             return face.next(visit, await face.login.second_factor(visit, factor or ""))
 
-        return await face.page(http, caller, work)
+        return await with_error_pages(request, work)
 
     @router.post(
         SECOND_FACTOR,
@@ -290,14 +293,15 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
         body_limit=8 * KIB,
         response_model=None,
         responses=_FORM,
+        request_body=_body("factor", "code", "remember_device"),
     )
-    async def show_code(http: Request, caller: Caller) -> Response:
+    async def show_code(request: Request, caller: Caller) -> Response:
         """Complete a login by the form of the page (with `factor` and `code`)."""
 
         async def work() -> Response:
-            form = await read_form(http)
+            form = await read_form(request)
             visit = await face.browsers.submitted(
-                http, caller, form.get("request", ""), form.get("form_token", "")
+                request, caller, form.get("request", ""), form.get("form_token", "")
             )
             result = await face.login.by_code(
                 visit,
@@ -307,14 +311,14 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
             )
             return face.next(visit, result)
 
-        return await face.page(http, caller, work)
+        return await with_error_pages(request, work)
 
 
 def _declare_passkeys(router: Router, face: _Face) -> None:
     async def begin(
-        http: Request, caller: CallerContext, body: PasskeyBeginRequest, *, second: bool
+        request: Request, caller: CallerContext, body: PasskeyBeginRequest, *, second: bool
     ) -> Response:
-        visit = await face.call(http, body, caller)
+        visit = await face.call(request, body, caller)
         begun = await face.login.begin_passkey(visit, is_second=second)
         answer = {"session_id": begun.session_id, "options": json.loads(begun.options_json)}
         return JSONResponse(answer, headers=_NO_STORE)
@@ -327,9 +331,9 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
         response_model=None,
         responses=_CALL,
     )
-    async def begin_passkey_login(body: PasskeyBeginRequest, http: Request, caller: Caller) -> Response:
+    async def begin_passkey_login(body: PasskeyBeginRequest, request: Request, caller: Caller) -> Response:
         """Begin a login by passkey, for the script of the login page."""
-        return await begin(http, caller, body, second=False)
+        return await begin(request, caller, body, second=False)
 
     @router.post(
         SECOND_PASSKEY_BEGIN,
@@ -339,9 +343,9 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
         response_model=None,
         responses=_CALL,
     )
-    async def begin_passkey_factor(body: PasskeyBeginRequest, http: Request, caller: Caller) -> Response:
+    async def begin_passkey_factor(body: PasskeyBeginRequest, request: Request, caller: Caller) -> Response:
         """Begin to show a passkey as the second factor, for the script of that page."""
-        return await begin(http, caller, body, second=True)
+        return await begin(request, caller, body, second=True)
 
     @router.post(
         PASSKEY_FINISH,
@@ -351,9 +355,9 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
         response_model=None,
         responses=_CALL,
     )
-    async def finish_passkey_login(body: PasskeyFinishRequest, http: Request, caller: Caller) -> Response:
+    async def finish_passkey_login(body: PasskeyFinishRequest, request: Request, caller: Caller) -> Response:
         """End a ceremony, for the script of a page; answers the `location` of the next one."""
-        visit = await face.call(http, body, caller)
+        visit = await face.call(request, body, caller)
         try:
             result = await face.login.finish_passkey(
                 visit, body.session_id, body.credential, remember=body.remember_device
@@ -362,7 +366,7 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
             refusal = refusal_of(error)
             if refusal is None:
                 raise
-            languages = languages_of(http, visit.waiting.languages)
+            languages = languages_of(request, visit.waiting.languages)
             message = fault_text(refusal, visit.waiting.client, languages)
             status = status_of(refusal) if error.kind in HTTP_STATUS else 500
             return JSONResponse(
