@@ -97,7 +97,6 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     )
     par = ParService(grants, authorization, pushed)
 
-<<<<<<< HEAD
     proofs = DpopProofs(
         service.clock,
         settings.base_url,
@@ -105,7 +104,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         in_redis(service.one_time, service.clock),
     )
     userinfo = UserinfoService(tokens, proofs, settings.base_url)
-=======
+
     hosted_login = HostedLogin(
         IdentityLogins(service.channel("identity", settings.identity_grpc)),
         Steps(service.one_time),
@@ -113,7 +112,6 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         settings.base_url,
     )
     waiting_for_login = Browsers({"authz": requests}, browsers, DeviceCookie(settings.base_url))
->>>>>>> 3c27356 (feat(federation): serve the hosted login page)
 
     return service.app(
         routes=[
