@@ -173,5 +173,5 @@ def test_jwks_keys_when_the_url_is_not_safe_then_is_refused(url: str) -> None:
     JwksKeys("https://auth.example.com/jwks.json")
     JwksKeys("http://[::1]:8080/jwks.json")
     JwksKeys("http://localhost:8080/jwks.json")
-    with pytest.raises(ValueError, match="JWKS URL"):
+    with pytest.raises(ValueError, match="URL is https"):
         JwksKeys(url)

@@ -5,7 +5,8 @@
     │   ├── TokenInvalid      invalid_token
     │   ├── TokenExpired      token_expired
     │   └── TokenRevoked      token_revoked
-    └── KeysUnavailable       keys_unavailable: nothing is known about the token, answer 503
+    ├── KeysUnavailable       keys_unavailable: nothing is known about the token, answer 503
+    └── RevocationsUnavailable   revocations_unavailable: nobody knows whether it still holds, answer 503
 
 `code` is stable and safe to show to a caller. The message says which check refused the token; it holds no
 part of the token, and is meant for logs: a caller who learns which check failed learns how to get past it.
@@ -46,3 +47,9 @@ class KeysUnavailable(ValidatorError):
     """The issuer's keys could not be loaded, so the token can be neither accepted nor refused."""
 
     code: ClassVar[str] = "keys_unavailable"
+
+
+class RevocationsUnavailable(ValidatorError):
+    """Which tokens were revoked is not known, so the token can be neither accepted nor refused."""
+
+    code: ClassVar[str] = "revocations_unavailable"

@@ -18,7 +18,12 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authservice_validator.claims import VerifiedClaims
-from authservice_validator.errors import KeysUnavailable, TokenError, TokenInvalid
+from authservice_validator.errors import (
+    KeysUnavailable,
+    RevocationsUnavailable,
+    TokenError,
+    TokenInvalid,
+)
 from authservice_validator.verifier import TokenVerifier
 
 _PROBLEM_JSON: Final = "application/problem+json"
@@ -94,7 +99,7 @@ async def _authenticate(verifier: TokenVerifier, request: Request) -> VerifiedCl
         challenge = 'Bearer error="invalid_token", error_description="The access token is not valid"'
         detail = "The access token is not valid."
         raise AccessRefused(401, error.code, detail, {"WWW-Authenticate": challenge}) from error
-    except KeysUnavailable as error:
+    except (KeysUnavailable, RevocationsUnavailable) as error:
         detail = "Access tokens cannot be checked at the moment."
         raise AccessRefused(503, error.code, detail, {"Retry-After": "2"}) from error
 

@@ -1,4 +1,4 @@
-"""Fetching a JWK set over HTTP with the standard library, so that no HTTP client has to be installed."""
+"""Fetching documents over HTTP with the standard library, so that no HTTP client has to be installed."""
 
 import asyncio
 import http.client
@@ -22,7 +22,7 @@ _CHUNK_BYTES: Final = 16 * 1024
 
 
 class FetchFailed(ValidatorError):
-    """The JWK set could not be fetched; the message says what went wrong."""
+    """A document could not be fetched; the message says what went wrong."""
 
     code = "fetch_failed"
 
@@ -40,56 +40,78 @@ class FetchedJwks:
     max_age: timedelta | None = None
 
 
-class HttpJwksFetcher:
+@dataclass(frozen=True, slots=True)
+class FetchedDocument:
+    """What an address answered; `max_age` says for how long it is fresh, where the answer does."""
+
+    body: bytes
+    max_age: timedelta | None
+
+
+class HttpDocument:
     """Fetches one URL in a thread: no redirects, a bounded body, bounded waits.
 
     Args:
         url: https, or http on this machine's loopback; a key fetched in the clear is a key chosen by the
             network.
         timeout: for each wait on the network, and for reading the whole body.
+        accept: the media types that are wanted.
         tls: the TLS context, for a private certificate authority.
     """
 
-    def __init__(self, url: str, *, timeout: timedelta, tls: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        plain = parts.scheme == "http" and _is_loopback(host)
-        if not host or parts.username is not None or not (parts.scheme == "https" or plain):
-            raise ValueError("a JWKS URL is https, or http on loopback, and holds no password")
+    def __init__(
+        self, url: str, *, timeout: timedelta, accept: str, tls: ssl.SSLContext | None = None
+    ) -> None:
+        is_outside = check_url(url)
         self._url = url
+        self._accept = accept
         self._seconds = timeout.total_seconds()
         # A proxy from the environment is for the world outside, never for this machine.
-        proxies = [urllib.request.ProxyHandler({})] if plain else []
+        proxies = [] if is_outside else [urllib.request.ProxyHandler({})]
         self._opener = urllib.request.build_opener(
             _NoRedirect(), urllib.request.HTTPSHandler(context=tls or ssl.create_default_context()), *proxies
         )
 
-    async def __call__(self) -> FetchedJwks:
+    async def get(self) -> FetchedDocument:
         """Fetch the document.
 
         Raises:
-            FetchFailed: not reachable in time, another status than 200, too large, or not strict JSON.
+            FetchFailed: not reachable in time, another status than 200, or too large.
         """
         return await asyncio.to_thread(self._fetch)
 
-    def _fetch(self) -> FetchedJwks:
+    def _fetch(self) -> FetchedDocument:
         deadline = time.monotonic() + self._seconds
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked when the fetcher was made
-            self._url, headers={"Accept": "application/jwk-set+json, application/json"}
+            self._url, headers={"Accept": self._accept}
         )
         try:
             with self._opener.open(request, timeout=self._seconds) as response:
                 if response.status != http.HTTPStatus.OK:
                     raise FetchFailed(f"the issuer answered {response.status}")
-                body = _read_bounded(response, deadline)
-                max_age = _max_age(response.headers)
+                return FetchedDocument(_read_bounded(response, deadline), _max_age(response.headers))
         except urllib.error.HTTPError as error:
             error.close()
             raise FetchFailed(f"the issuer answered {error.code}") from error
         except (OSError, http.client.HTTPException) as error:
             raise FetchFailed("the issuer could not be reached") from error
+
+
+class HttpJwksFetcher(HttpDocument):
+    """Fetches a JWK set from one URL."""
+
+    def __init__(self, url: str, *, timeout: timedelta, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(url, timeout=timeout, accept="application/jwk-set+json, application/json", tls=tls)
+
+    async def __call__(self) -> FetchedJwks:
+        """Fetch the set.
+
+        Raises:
+            FetchFailed: as `get`, or not strict JSON.
+        """
+        fetched = await self.get()
         try:
-            return FetchedJwks(read_object(body), max_age)
+            return FetchedJwks(read_object(fetched.body), fetched.max_age)
         except TokenInvalid as error:
             raise FetchFailed("the issuer's answer is not a JSON object") from error
 
@@ -101,6 +123,24 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> None:
         return None
+
+
+def check_url(url: str) -> bool:
+    """Whether an address lies outside of this machine.
+
+    Raises:
+        ValueError: it is neither https nor http on loopback, or holds a password.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_loopback = _is_loopback(host)
+    if (
+        not host
+        or parts.username is not None
+        or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback))
+    ):
+        raise ValueError("the issuer's URL is https, or http on loopback, and holds no password")
+    return not is_loopback
 
 
 def _is_loopback(host: str) -> bool:

@@ -43,16 +43,16 @@ class Compact(NamedTuple):
     signature: bytes
 
 
-def split(token: str) -> Compact:
+def split(token: str, limit: int = MAX_TOKEN_LENGTH) -> Compact:
     """Cut a token into its parts.
 
     Bounds the work first: an oversized token is refused before anything is allocated for it.
 
     Raises:
-        TokenInvalid: not a string of three canonical base64url parts within 16 KiB.
+        TokenInvalid: not a string of three canonical base64url parts within `limit`.
     """
-    if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH or not token.isascii():
-        raise TokenInvalid("the token is not a string of ASCII within 16 KiB")
+    if not isinstance(token, str) or len(token) > limit or not token.isascii():
+        raise TokenInvalid("the token is not a string of ASCII within its limit")
     if token.count(".") != 2:
         raise TokenInvalid("the token does not have three parts")
     signing_input, _, signature = token.rpartition(".")
@@ -62,8 +62,8 @@ def split(token: str) -> Compact:
     return Compact(header, payload, signing_input.encode("ascii"), decode_base64url(signature))
 
 
-def read_header(part: str) -> Header:
-    """Read the header of an access token (RFC 9068 §2.1).
+def read_header(part: str, types: frozenset[str] = _TYPES) -> Header:
+    """Read the header of an access token (RFC 9068 §2.1), or of a token of another of our types.
 
     Raises:
         TokenInvalid: not JSON, a refused parameter, another `typ`, no usable `kid` or `alg`.
@@ -73,8 +73,8 @@ def read_header(part: str) -> Header:
         raise TokenInvalid("the header has a parameter that is never accepted")
     # The type is what keeps an ID token, a logout token or a mail token from passing as an access token.
     typ = header.get("typ")
-    if not isinstance(typ, str) or typ.lower() not in _TYPES:
-        raise TokenInvalid("the token is not an access token (typ)")
+    if not isinstance(typ, str) or typ.lower() not in types:
+        raise TokenInvalid("the token is of another type (typ)")
     alg, kid = header.get("alg"), header.get("kid")
     if not isinstance(alg, str):
         raise TokenInvalid("the header names no algorithm")

@@ -3,7 +3,7 @@
 import heapq
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from authservice_validator.claims import VerifiedClaims
 
@@ -22,14 +22,25 @@ class RevocationKind(StrEnum):
     KEY = "key"
 
 
+class Revocations(Protocol):
+    """What a verifier asks: a `RevocationSet` that you fill, or a `RevocationStream` that fills one."""
+
+    def is_revoked(self, claims: VerifiedClaims) -> bool:
+        """Whether this token was revoked; asked on every call.
+
+        Raises:
+            RevocationsUnavailable: nobody knows.
+        """
+        ...
+
+
 class RevocationSet:
     """Knows which tokens were revoked before their time; asked in constant time.
 
     An entry kills every token that it names and that was issued at or before its `not_after`, in whole
     seconds: a token of the very second of the revocation is dead. Its size is bounded by time, not by number:
-        an entry is dropped
-    once the tokens it could name have expired by themselves, and never sooner, because forgetting one would
-    revive them. Not safe for use from several threads at once.
+    an entry is dropped once the tokens it could name have expired by themselves, and never sooner, because
+    forgetting one would revive them. Not safe for use from several threads at once.
     """
 
     __slots__ = ("_by_kind", "_clients", "_expiries", "_keys", "_sessions", "_size", "_tokens", "_users")

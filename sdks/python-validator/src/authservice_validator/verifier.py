@@ -18,7 +18,8 @@ from authservice_validator.jose import (
     split,
 )
 from authservice_validator.keys import KeySource
-from authservice_validator.revocation import MAX_LEEWAY_SECONDS, RevocationSet
+from authservice_validator.revocation import MAX_LEEWAY_SECONDS, Revocations, RevocationSet
+from authservice_validator.status_list import StatusLists
 
 # `iat` says when a token was issued, not from when on it holds (RFC 7519 §4.1.6): that is `nbf`, which the
 # issuer sets for clocks that differ. It is refused only when further ahead than clocks of one system can be.
@@ -58,7 +59,9 @@ class TokenVerifier:
             ahead in a token that has `nbf`, and takes its place in one without.
         cache_size: how many verified tokens are remembered; 0 turns the cache off.
         cache_ttl: after this time a remembered token is verified anew.
-        revocations: consulted on every call; None is a set of its own that nothing fills.
+        revocations: consulted on every call, a `RevocationSet` or a `RevocationStream`; None is a set of its
+            own that nothing fills.
+        status_lists: consulted on every call besides, for validators without a stream.
         clock: Unix seconds.
     """
 
@@ -73,7 +76,8 @@ class TokenVerifier:
         leeway: timedelta = timedelta(seconds=30),
         cache_size: int = 10_000,
         cache_ttl: timedelta = timedelta(minutes=1),
-        revocations: RevocationSet | None = None,
+        revocations: Revocations | None = None,
+        status_lists: StatusLists | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not issuer or audience == "" or client_id == "":
@@ -82,7 +86,8 @@ class TokenVerifier:
             raise ValueError("token_uses is a non-empty set of words")
         if not 0 <= leeway.total_seconds() <= MAX_LEEWAY_SECONDS:
             raise ValueError("leeway is between 0 and 60 s")
-        self.revocations = revocations if revocations is not None else RevocationSet()
+        self.revocations: Revocations = revocations if revocations is not None else RevocationSet()
+        self._status_lists = status_lists
         self._keys = key_source
         self._issuer = issuer
         self._audience = None if audience is None else (audience,)
@@ -96,7 +101,11 @@ class TokenVerifier:
         self._headers: dict[str, Header] = {}
 
     def cached(self, token: str) -> VerifiedClaims | None:
-        """The claims of a token verified before and good still; None says only: ask `verify`."""
+        """The claims of a token verified before and good still; None says only: ask `verify`.
+
+        Raises:
+            RevocationsUnavailable: nobody knows whether it still holds.
+        """
         digest = _digest(token)
         return None if digest is None else self._remembered(digest)
 
@@ -108,6 +117,7 @@ class TokenVerifier:
             TokenExpired: good, and over.
             TokenRevoked: good, and revoked.
             KeysUnavailable: the keys could not be loaded; nothing is known about the token.
+            RevocationsUnavailable: nobody knows whether it still holds.
         """
         digest = _digest(token)
         if digest is not None and (known := self._remembered(digest)) is not None:
@@ -127,6 +137,8 @@ class TokenVerifier:
         # Only now is the payload read: what nobody signed never reaches the parser.
         claims = read_claims(read_object(decode_base64url(parts.payload)), kid=header.kid)
         self._check(claims)
+        if self._status_lists is not None:
+            await self._status_lists.check(claims)
         if digest is not None:
             self._remember(digest, claims, generation)
         return claims
@@ -158,10 +170,13 @@ class TokenVerifier:
         if entry is None:
             return None
         holds = self._clock() < entry.until and entry.generation == self._keys.generation
-        if holds and not self.revocations.is_revoked(entry.claims):
+        if holds and not self.revocations.is_revoked(entry.claims) and self._is_listed_good(entry.claims):
             return entry.claims
         del self._cache[digest]
         return None
+
+    def _is_listed_good(self, claims: VerifiedClaims) -> bool:
+        return self._status_lists is None or self._status_lists.peek(claims) is True
 
     def _remember(self, digest: bytes, claims: VerifiedClaims, generation: int) -> None:
         if self._cache_size <= 0:
