@@ -738,6 +738,23 @@ class AppRefused(AppEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppTokenIssued(AppEvent):
+    """An app got an access token of its own, for no user (RFC 6749 §4.4)."""
+
+    type: ClassVar[str] = "app_token_issued"
+    scope: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceAnswered(AppEvent):
+    """A user answered the request of a device (RFC 8628)."""
+
+    type: ClassVar[str] = "device_answered"
+    is_approved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CodeReuseDetected(SessionEvent):
     """A used authorization code came back: the grant that it gave is over."""
 

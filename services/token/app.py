@@ -19,18 +19,23 @@ from contracts.session import RefreshCookie
 from contracts.step_up import RemoteStepUpGuard
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
+from services.token.device_codes.service import DeviceCodes
+from services.token.dpop.nonces import Nonces
+from services.token.dpop.service import ProofChecker
 from services.token.exchange.routes import routes as exchange_routes
 from services.token.exchange.rpc import exchange_rpc
 from services.token.exchange.service import ExchangeService
 from services.token.grants.codes import CodeRedemption
 from services.token.grants.handlers import GrantHandlers
 from services.token.grants.id_tokens import IssuerTokens
+from services.token.grants.refreshing import GrantRefreshing
 from services.token.grants.routes import routes as grant_routes
-from services.token.grants.rpc import grants_rpc
+from services.token.grants.rpc import GrantsRpc, grants_rpc
 from services.token.grants.service import GrantService
 from services.token.grants.tokens import GrantTokens
 from services.token.oauth.assertions import Assertions
 from services.token.oauth.authentication import ClientAuthentication
+from services.token.oauth.documents import DocumentTenants
 from services.token.oauth.routes import routes as oauth_routes
 from services.token.oauth.service import OAuthService
 from services.token.revocations.feed import RevocationFeed
@@ -157,6 +162,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         feed.revoked,
         service.clock,
         settings.base_url,
+        apps,
     )
 
     cursors = Cursors(service.sealer)
@@ -174,7 +180,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     assertions = Assertions(db, service.clock, settings.base_url)
     authentication = ClientAuthentication(
         service.outbox,
-        service.clock,
+        documents=DocumentTenants(db),
         clients=clients,
         accounts=ServiceAccountDirectory(db, bus, service.clock),
         apps=apps,
@@ -196,9 +202,22 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     grant_tokens = GrantTokens(
         db, service.outbox, service.clock, keyring, access_tokens, issuer_tokens, settings
     )
+    device_codes = DeviceCodes(db, service.outbox, service.clock, grant_tokens)
     handlers = GrantHandlers(
-        CodeRedemption(db, service.outbox, service.clock, grant_tokens, sessions, revocations)
+        CodeRedemption(db, service.outbox, service.clock, grant_tokens, sessions, revocations),
+        GrantRefreshing(db, sessions, service.clock, grant_tokens),
+        oauth,
+        device_codes,
     )
+    proofs = ProofChecker(
+        db,
+        service.redis,
+        settings.redis_key_prefix,
+        service.clock,
+        Nonces(service.sealer, service.clock),
+        settings.base_url,
+    )
+    grants_servicer = GrantsRpc(grants, sessions, authentication, issuer_tokens, device_codes, service.clock)
 
     cookie = RefreshCookie.of(settings)
     return service.app(
@@ -208,7 +227,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             signing_routes(signing, jwks),
             account_routes(accounts),
             oauth_routes(oauth, authentication),
-            grant_routes(authentication, handlers.by_type()),
+            grant_routes(authentication, proofs, handlers.by_type()),
             revocation_routes(feed),
             status_list_routes(status_lists),
         ],
@@ -216,7 +235,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             sessions_rpc(sessions),
             exchange_rpc(exchange),
             secrets_rpc(signing),
-            grants_rpc(grants, sessions, authentication, issuer_tokens, service.clock),
+            grants_rpc(grants_servicer),
             *validation_rpc(validation, clients, jwks, feed),
         ],
         callers=RPC_CALLERS,
@@ -230,6 +249,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "revocation housekeeping": revocations.housekeeping,
             "exchange code purge": exchange.purge,
             "authorization codes": grants.purge,
+            "device codes": device_codes.purge,
+            "app secret usage": apps.run,
             "session pruning": Pruning(db, service.clock).run,
             "key usage": key_usage.run,
             "used assertions": assertions.housekeeping,

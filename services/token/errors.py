@@ -103,6 +103,55 @@ class UnauthorizedClient(InvalidRequest):
     detail = "This client may not use this grant."
 
 
+class AuthorizationPending(InvalidRequest):
+    """The device's user has not answered yet (RFC 8628 §3.5)."""
+
+    code = "authorization_pending"
+    detail = "The user has not answered yet. Ask again."
+
+
+class SlowDown(InvalidRequest):
+    """The device asks too often (RFC 8628 §3.5)."""
+
+    code = "slow_down"
+    detail = "You ask too often. Wait five seconds longer between two questions."
+
+
+class ExpiredToken(InvalidRequest):
+    """The device's code is too old (RFC 8628 §3.5)."""
+
+    code = "expired_token"
+    detail = "The device code has expired. Begin anew."
+
+
+class AccessDenied(InvalidRequest):
+    """The user has refused (RFC 8628 §3.5)."""
+
+    code = "access_denied"
+    detail = "The user has refused."
+
+
+class InvalidTarget(InvalidRequest):
+    """A resource or audience is not one that the client may have (RFC 8707 §2)."""
+
+    code = "invalid_target"
+    detail = "The resource is not one that this client may ask for."
+
+
+class InvalidDpopProof(InvalidRequest):
+    """The proof of possession is not good (RFC 9449 §5)."""
+
+    code = "invalid_dpop_proof"
+    detail = "The DPoP proof is missing, not valid, or was used before."
+
+
+class UseDpopNonce(InvalidRequest):
+    """The proof of possession needs a nonce of ours, which `DPoP-Nonce` gives (RFC 9449 §8)."""
+
+    code = "use_dpop_nonce"
+    detail = "Put the nonce of the header DPoP-Nonce into the DPoP proof."
+
+
 class UnsupportedGrantType(InvalidRequest):
     """The token endpoint does not know the grant (RFC 6749 §5.2)."""
 

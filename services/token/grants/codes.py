@@ -15,7 +15,7 @@ from chassis.ids import new_id
 from chassis.outbox import Outbox
 from contracts import events
 from contracts.apps import App
-from services.token.errors import InvalidGrant
+from services.token.errors import InvalidGrant, InvalidTarget
 from services.token.grants import store
 from services.token.grants.models import StoredCode
 from services.token.grants.service import CODES, hash_of
@@ -60,7 +60,7 @@ class CodeRedemption:
         Raises:
             InvalidRequest: a parameter is missing or malformed.
             InvalidGrant: the code is unknown, another app's, too old, used, or not bound to what was sent; or
-            the login that it was granted with is over.
+            the login that it was granted with is over. InvalidTarget: the resource was not granted.
         """
         code = parameters.get("code", "")
         verifier = parameters.get("code_verifier", "")
@@ -69,12 +69,13 @@ class CodeRedemption:
         if verifier and not _VERIFIER.fullmatch(verifier):
             raise InvalidRequest("The `code_verifier` has not the form of RFC 7636 §4.1.")
         caller = acting_in(caller, app.client.id)
+        resources = parameters.several("resource")
         opened, nonce = await self._use(caller, app, code, parameters, jkt)
         if opened is None:
             CODES.labels("refused").inc()
             raise InvalidGrant
         CODES.labels("redeemed").inc()
-        return await self._tokens.answer(app, opened, jkt=jkt, nonce=nonce)
+        return await self._tokens.answer(app, opened, audience=resources or None, jkt=jkt, nonce=nonce)
 
     async def _use(
         self, caller: CallerContext, app: App, code: str, parameters: Parameters, jkt: str | None
@@ -89,6 +90,8 @@ class CodeRedemption:
                 return None, ""
             if stored.session_id is None and not _fits(stored, app, parameters, jkt):
                 return None, ""
+            if not set(parameters.several("resource")) <= set(stored.authorization.audience):
+                raise InvalidTarget
             session_id = new_id()
             if await store.use_code(tx, code_hash, session_id, now):
                 authorization = stored.authorization

@@ -3,35 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
+from contracts.apps import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE, REFRESH_TOKEN
+from services.token.device_codes.service import DeviceCodes
 from services.token.errors import UnauthorizedClient
 from services.token.grants.codes import CodeRedemption
+from services.token.grants.refreshing import GrantRefreshing
 from services.token.grants.routes import GrantHandler
-from services.token.grants.tokens import TokenAnswer
+from services.token.grants.tokens import TokenAnswer, token_type
 from services.token.oauth.endpoint import OAuthRequest
-from services.token.oauth.models import AuthenticatedApp
-
-AUTHORIZATION_CODE: Final = "authorization_code"
+from services.token.oauth.models import AuthenticatedAccount, AuthenticatedApp
+from services.token.oauth.service import OAuthService
 
 
 class GrantHandlers:
     """Hands requests of the token endpoint to the grant types."""
 
-    def __init__(self, codes: CodeRedemption) -> None:
+    def __init__(
+        self,
+        codes: CodeRedemption,
+        refreshing: GrantRefreshing,
+        machines: OAuthService,
+        device_codes: DeviceCodes,
+    ) -> None:
         """Take the rules of each."""
         self._codes = codes
+        self._refreshing = refreshing
+        self._machines = machines
+        self._device_codes = device_codes
 
     def by_type(self) -> Mapping[str, GrantHandler]:
         """Return what answers each grant type."""
-        return {AUTHORIZATION_CODE: self._authorization_code}
+        return {
+            AUTHORIZATION_CODE: self._authorization_code,
+            REFRESH_TOKEN: self._refresh_token,
+            CLIENT_CREDENTIALS: self._client_credentials,
+            DEVICE_CODE: self._device_code,
+        }
 
-    async def _authorization_code(self, request: OAuthRequest) -> TokenAnswer:
-        client = app_of(request, AUTHORIZATION_CODE)
-        return await self._codes.redeem(request.caller, client.app, request.parameters, None)
+    async def _authorization_code(self, request: OAuthRequest, jkt: str | None) -> TokenAnswer:
+        client = _app_of(request, AUTHORIZATION_CODE)
+        return await self._codes.redeem(request.caller, client.app, request.parameters, jkt)
+
+    async def _refresh_token(self, request: OAuthRequest, jkt: str | None) -> TokenAnswer:
+        client = _app_of(request, REFRESH_TOKEN)
+        return await self._refreshing.refresh(request.caller, client, request.parameters, jkt)
+
+    async def _client_credentials(self, request: OAuthRequest, jkt: str | None) -> TokenAnswer:
+        client, parameters = request.client, request.parameters
+        if isinstance(client, AuthenticatedAccount):
+            token = await self._machines.client_credentials(
+                request.caller, client, parameters.get("scope"), jkt
+            )
+        else:
+            client = _app_of(request, CLIENT_CREDENTIALS)
+            if not client.is_confidential:
+                raise UnauthorizedClient
+            token = await self._machines.app_credentials(request.caller, client, parameters, jkt)
+        return TokenAnswer(token.access_token, token_type(jkt), token.expires_in, token.scope)
+
+    async def _device_code(self, request: OAuthRequest, jkt: str | None) -> TokenAnswer:
+        client = _app_of(request, DEVICE_CODE)
+        code = request.parameters.get("device_code")
+        return await self._device_codes.redeem(request.caller, client.app, code, jkt)
 
 
-def app_of(request: OAuthRequest, grant_type: str) -> AuthenticatedApp:
+def _app_of(request: OAuthRequest, grant_type: str) -> AuthenticatedApp:
     """Return the app of a request that may use a grant type.
 
     Raises:

@@ -11,6 +11,7 @@ from prometheus_client import Counter
 from chassis.context import Access
 from chassis.errors import AppError, InvalidRequest
 from chassis.http import Caller, Router
+from services.token.dpop.service import NONCE_HEADER, ProofChecker
 from services.token.errors import UnsupportedGrantType
 from services.token.grants.tokens import TokenAnswer
 from services.token.oauth.authentication import ClientAuthentication
@@ -22,10 +23,15 @@ ANSWERS = Counter(
     ["grant", "outcome"],
 )
 
-GrantHandler = Callable[[OAuthRequest], Awaitable[TokenAnswer]]
+GrantHandler = Callable[[OAuthRequest, str | None], Awaitable[TokenAnswer]]
+"""Answers a grant type: the request, and the thumbprint of the key that it proves to have."""
+
+PATH: Final = "/token"
 
 
-def routes(authentication: ClientAuthentication, handlers: Mapping[str, GrantHandler]) -> Router:
+def routes(
+    authentication: ClientAuthentication, proofs: ProofChecker, handlers: Mapping[str, GrantHandler]
+) -> Router:
     """The slice's route; `handlers` are by grant type."""
     router = Router(tag="OAuth")
 
@@ -37,17 +43,18 @@ def routes(authentication: ClientAuthentication, handlers: Mapping[str, GrantHan
         if handler is None:
             raise UnsupportedGrantType
         try:
-            answer = await handler(request)
+            jkt = await proofs.key_of(request, PATH)
+            answer = await handler(request, jkt)
         except AppError as error:
             ANSWERS.labels(grant_type, error.code).inc()
             raise
         ANSWERS.labels(grant_type, "issued").inc()
-        return json_response(answer.document())
+        return json_response(answer.document(), {NONCE_HEADER: proofs.nonce()} if jkt else None)
 
     at_hand = answering(authentication, grant)
 
     @router.post(
-        "/token",
+        PATH,
         access=Access.OAUTH,
         limit="oauth",
         body_limit=BODY_LIMIT,
@@ -68,6 +75,8 @@ def routes(authentication: ClientAuthentication, handlers: Mapping[str, GrantHan
 
         The client proves itself by HTTP Basic, by `client_id` and `client_secret` in a form or JSON body, or
         by `private_key_jwt` (RFC 7523); by one of them only. A public app sends its `client_id` alone.
+        With a proof in the header `DPoP` (RFC 9449) the tokens are bound to its key; it needs the nonce that
+        `DPoP-Nonce` of an answer gives.
         """
         return await at_hand(request, await request.body())
 
@@ -75,12 +84,18 @@ def routes(authentication: ClientAuthentication, handlers: Mapping[str, GrantHan
 
 
 _REFUSALS: Final = (
-    "`invalid_request`, `invalid_grant`, `invalid_scope`, `unauthorized_client`, `unsupported_grant_type`"
+    "`invalid_request`, `invalid_grant`, `invalid_scope`, `invalid_target`, `unauthorized_client`, "
+    "`unsupported_grant_type`, `invalid_dpop_proof`, `use_dpop_nonce`; of devices `authorization_pending`, "
+    "`slow_down`, `expired_token`, `access_denied`"
 )
 _PARAMETERS: Final[dict[str, Any]] = {
     "code": {"type": "string", "description": "Of `authorization_code`, from the redirect."},
     "redirect_uri": {"type": "string", "description": "As it was sent to `/authorize`."},
     "code_verifier": {"type": "string", "description": "RFC 7636 §4.5."},
+    "refresh_token": {"type": "string", "description": "Of `refresh_token`."},
+    "scope": {"type": "string", "description": "Some of what was granted, or of what a machine has."},
+    "resource": {"type": "string", "description": "Some of what was granted; RFC 8707, may be repeated."},
+    "device_code": {"type": "string", "description": "Of a device (RFC 8628 §3.4)."},
 }
 _ANSWER: Final[dict[str, Any]] = {
     "type": "object",

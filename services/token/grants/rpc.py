@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from chassis.clock import Clock
 from chassis.errors import InvalidRequest
@@ -13,6 +14,7 @@ from contracts.gen.internal.token.v1.grants_pb2_grpc import (
     add_GrantServiceServicer_to_server,
 )
 from contracts.origins import caller_behind
+from services.token.device_codes.service import INTERVAL_SECONDS, TTL, DeviceCodes
 from services.token.errors import InvalidClient
 from services.token.grants.id_tokens import IssuerTokens
 from services.token.grants.models import Authorization, CodeBinding
@@ -35,9 +37,11 @@ class GrantsRpc(GrantServiceServicer):
         sessions: SessionService,
         authentication: ClientAuthentication,
         issuer_tokens: IssuerTokens,
+        device_codes: DeviceCodes,
         clock: Clock,
     ) -> None:
         """Take the rules."""
+        self._device_codes = device_codes
         self._grants = grants
         self._sessions = sessions
         self._authentication = authentication
@@ -84,13 +88,58 @@ class GrantsRpc(GrantServiceServicer):
         """Tell which app has proven itself."""
         members = ("client_id", "client_secret", "client_assertion_type", "client_assertion")
         parameters = {name: value for name in members if (value := getattr(request, name))}
-        presented = read_client(request.authorization or None, parameters)
+        presented = replace(
+            read_client(request.authorization or None, parameters), resources=tuple(request.resources)
+        )
         client = await self._authentication.authenticate(caller_behind(request.origin, None), presented)
         if not isinstance(client, AuthenticatedApp):
             raise InvalidClient
         return grants_pb2.AuthenticateAppResponse(
             client_id=str(client.app.client.id), app_id=client.app.id, method=client.method
         )
+
+    async def CreateDeviceCode(
+        self, request: grants_pb2.CreateDeviceCodeRequest, _context: RpcContext
+    ) -> grants_pb2.CreateDeviceCodeResponse:
+        """Keep a device's request."""
+        client_id = parse_id(request.client_id, "client_id")
+        new = await self._device_codes.create(
+            client_id,
+            request.app_id,
+            " ".join(dict.fromkeys(request.scopes)),
+            tuple(dict.fromkeys(request.resources)),
+            caller_behind(request.origin, client_id),
+        )
+        return grants_pb2.CreateDeviceCodeResponse(
+            device_code=new.device_code,
+            user_code=new.user_code,
+            expires_in=int(TTL.total_seconds()),
+            interval=INTERVAL_SECONDS,
+        )
+
+    async def FindDeviceCode(
+        self, request: grants_pb2.FindDeviceCodeRequest, _context: RpcContext
+    ) -> grants_pb2.DeviceRequest:
+        """Tell what waits under a user code."""
+        found = await self._device_codes.find(request.user_code)
+        return grants_pb2.DeviceRequest(
+            client_id=str(found.client_id),
+            app_id=found.app_id,
+            scopes=found.scopes,
+            resources=found.audience,
+            ip=found.ip,
+            user_agent=found.user_agent,
+            expires_at=int(found.expires_at.timestamp()),
+        )
+
+    async def DecideDeviceCode(
+        self, request: grants_pb2.DecideDeviceCodeRequest, _context: RpcContext
+    ) -> grants_pb2.DecideDeviceCodeResponse:
+        """Take a user's answer to a device's request."""
+        is_granted = request.HasField("authorization") and request.authorization.user_id
+        authorization = authorization_of(request.authorization) if is_granted else None
+        await self._device_codes.decide(request.user_code, authorization, caller_behind(request.origin, None))
+        return grants_pb2.DecideDeviceCodeResponse()
 
     async def VerifyOAuthToken(
         self, request: grants_pb2.VerifyOAuthTokenRequest, _context: RpcContext
@@ -159,16 +208,6 @@ def authorization_of(message: grants_pb2.Authorization) -> Authorization:
     )
 
 
-def grants_rpc(
-    grants: GrantService,
-    sessions: SessionService,
-    authentication: ClientAuthentication,
-    issuer_tokens: IssuerTokens,
-    clock: Clock,
-) -> RpcService:
+def grants_rpc(servicer: GrantsRpc) -> RpcService:
     """Return the slice's gRPC service."""
-    return RpcService(
-        "internal.token.v1.GrantService",
-        GrantsRpc(grants, sessions, authentication, issuer_tokens, clock),
-        add_GrantServiceServicer_to_server,
-    )
+    return RpcService("internal.token.v1.GrantService", servicer, add_GrantServiceServicer_to_server)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import replace
-from hashlib import sha256
 from uuid import UUID
 
 from prometheus_client import Counter
 
-from chassis.clock import Clock
 from chassis.context import CallerContext, KeyKind
 from chassis.last_used import LastUsed
 from chassis.outbox import Outbox
 from contracts import events
-from contracts.apps import App, AppDirectory
+from contracts.apps import App, AppDirectory, is_document_url
 from contracts.clients import Client, ClientDirectory, ClientNotFound, InvalidApiKey
 from services.token.errors import InvalidClient
 from services.token.oauth.assertions import Assertions, Signatory
+from services.token.oauth.documents import DocumentTenants
 from services.token.oauth.models import (
     Authenticated,
     AuthenticatedAccount,
@@ -43,8 +41,8 @@ class ClientAuthentication:
     def __init__(
         self,
         outbox: Outbox,
-        clock: Clock,
         *,
+        documents: DocumentTenants,
         clients: ClientDirectory,
         accounts: ServiceAccountDirectory,
         apps: AppDirectory,
@@ -54,7 +52,7 @@ class ClientAuthentication:
     ) -> None:
         """Take who knows tenants, accounts and apps, and what proves them."""
         self._outbox = outbox
-        self._clock = clock
+        self._documents = documents
         self._clients = clients
         self._accounts = accounts
         self._apps = apps
@@ -75,11 +73,18 @@ class ClientAuthentication:
         known = await self._account(presented.client_id)
         if known is not None:
             return await self._authenticate_account(caller, known, presented)
-        app = await self._apps.find(presented.client_id)
+        app = await self._app(presented)
         if app is None:
             AUTHENTICATIONS.labels("unknown", "refused").inc()
             raise InvalidClient
         return await self._authenticate_app(caller, app, presented)
+
+    async def _app(self, presented: Presented) -> App | None:
+        if not is_document_url(presented.client_id):
+            return await self._apps.find(presented.client_id)
+        # Of no tenant by itself: the tenant is that of what it shows, or of the resources that it names.
+        tenant = await self._documents.tenant_of(presented.shown)
+        return await self._apps.find(presented.client_id, client_id=tenant, resources=presented.resources)
 
     async def _authenticate_account(
         self, caller: CallerContext, known: KnownAccount, presented: Presented
@@ -163,12 +168,11 @@ class ClientAuthentication:
         return key.kind is KeyKind.SECRET and key.client.id == client_id
 
     def _is_secret_of(self, app: App, secret: str) -> bool:
-        digest = sha256(secret.encode("utf-8", "surrogatepass")).digest()
-        now = self._clock.now().timestamp()
-        return any(
-            hmac.compare_digest(known.sha256, digest) and (known.expires_at == 0 or now < known.expires_at)
-            for known in app.secrets
-        )
+        found = app.live_secret(secret)
+        if found is None:
+            return False
+        self._apps.note_use(found)
+        return True
 
     async def _tenant(self, client_id: UUID) -> Client:
         try:

@@ -36,12 +36,18 @@ class AuthMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What a request says of its client: an id, and a secret or an assertion, or neither."""
+    """What a request says of its client: an id, and a secret or an assertion, or neither.
+
+    `shown` are the codes and tokens that it presents, and `resources` what it asks for: by them the tenant of
+    a client id metadata document is found.
+    """
 
     client_id: str
     method: AuthMethod
     secret: str = ""
     assertion: str = ""
+    shown: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -13,7 +14,7 @@ from authservice_validator import TokenError
 from authservice_validator.jose import decode_base64url, read_object, split
 
 from chassis.errors import InvalidRequest
-from services.token.errors import InvalidClient
+from services.token.errors import InvalidClient, InvalidScope
 from services.token.oauth.models import AuthMethod, Presented
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -22,7 +23,42 @@ _MAX_PARAMETERS: Final = 50
 _MAX_HEADER: Final = 4096
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-Parameters = Mapping[str, str]
+MAX_RESOURCES: Final = 10
+
+# RFC 6749 §3.3: what a scope may be made of.
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
+# RFC 8707 §2, RFC 8693 §2.1: the only parameters that may be sent several times.
+_REPEATED: Final = frozenset({"resource", "audience"})
+
+# What a public app presents, beside its name.
+_SHOWN: Final = ("code", "refresh_token", "device_code", "token")
+
+
+class Parameters(Mapping[str, str]):
+    """The parameters of a request, each once; `several` gives those that may be sent more than once."""
+
+    __slots__ = ("_lists", "_single")
+
+    def __init__(self, single: dict[str, str], lists: dict[str, tuple[str, ...]] | None = None) -> None:
+        """Take what was sent."""
+        self._single = single
+        self._lists = lists or {}
+
+    def __getitem__(self, name: str) -> str:
+        """Return a parameter."""
+        return self._single[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._single)
+
+    def __len__(self) -> int:
+        """Return how many names there are."""
+        return len(self._single)
+
+    def several(self, name: str) -> tuple[str, ...]:
+        """Return every value of a parameter that may be sent more than once."""
+        return self._lists.get(name, ())
 
 
 def read_parameters(content_type: str, body: bytes, query: bytes) -> Parameters:
@@ -42,14 +78,33 @@ def read_parameters(content_type: str, body: bytes, query: bytes) -> Parameters:
         case _:
             raise InvalidRequest(f"Send the parameters as {_FORM} or {_JSON}.")
     found: dict[str, str] = {}
+    lists: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
+        if name in _REPEATED:
+            lists[name] = (*lists.get(name, ()), value) if value else lists.get(name, ())
+            continue
         if name in found:
             raise InvalidRequest("A parameter is sent twice.")
         found[name] = value
-    return {name: value for name, value in found.items() if value}
+    if any(len(values) > MAX_RESOURCES for values in lists.values()):
+        raise InvalidRequest("There are too many resources.")
+    return Parameters({name: value for name, value in found.items() if value}, lists)
 
 
-def read_client(authorization: str | None, parameters: Parameters) -> Presented:
+def read_scope(scope: str | None) -> tuple[str, ...] | None:
+    """Return the words of a scope, each once; None without a scope.
+
+    Raises:
+        InvalidScope: it has not the form of RFC 6749 §3.3.
+    """
+    if scope is None:
+        return None
+    if not _SCOPE.fullmatch(scope):
+        raise InvalidScope
+    return tuple(dict.fromkeys(scope.split(" ")))
+
+
+def read_client(authorization: str | None, parameters: Mapping[str, str]) -> Presented:
     """Return what the request says of its client; at most one way to prove it may be used (RFC 6749 §2.3).
 
     Raises:
@@ -68,7 +123,9 @@ def read_client(authorization: str | None, parameters: Parameters) -> Presented:
         named = client_id or _subject(assertion)
         ways.append(Presented(named, AuthMethod.PRIVATE_KEY_JWT, assertion=assertion))
     if not ways and client_id:
-        ways.append(Presented(client_id, AuthMethod.NONE))
+        shown = tuple(parameters[name] for name in _SHOWN if name in parameters)
+        resources = parameters.several("resource") if isinstance(parameters, Parameters) else ()
+        ways.append(Presented(client_id, AuthMethod.NONE, shown=shown, resources=resources))
     if len(ways) != 1:
         raise InvalidClient
     if client_id and ways[0].client_id != client_id:
@@ -106,10 +163,13 @@ def _json(body: bytes) -> list[tuple[str, str]]:
     # An object has become a tuple of pairs, a list is still one.
     if not isinstance(pairs, tuple) or len(pairs) > _MAX_PARAMETERS:
         raise InvalidRequest("Send one JSON object.")
-    for pair in pairs:
-        if not isinstance(pair[1], str):
+    read: list[tuple[str, str]] = []
+    for name, value in pairs:
+        values = value if name in _REPEATED and isinstance(value, list) else [value]
+        if not all(isinstance(each, str) for each in values):
             raise InvalidRequest("Send one JSON object whose values are text.")
-    return list(pairs)
+        read += [(name, each) for each in values]
+    return read
 
 
 def _basic(authorization: str) -> Presented:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from uuid import UUID
 
 from authservice_validator import VerifiedClaims
 from prometheus_client import Counter
@@ -14,14 +15,17 @@ from chassis.outbox import Outbox
 from contracts import events
 from contracts.clients import ClientDirectory
 from contracts.token_use import ENROLLMENT
-from services.token.errors import InvalidScope
-from services.token.oauth.models import AuthenticatedAccount, MachineToken
+from services.token.errors import InvalidScope, InvalidTarget
+from services.token.oauth.models import AuthenticatedAccount, AuthenticatedApp, MachineToken
+from services.token.oauth.parameters import Parameters, read_scope
 from services.token.service_accounts.models import ServiceAccount
 from services.token.signing.access_tokens import AccessTokens, Machine
 from services.token.signing.keyring import Keyring
 from services.token.validation.service import ValidationService
 
 MACHINE_TOKENS = Counter("machine_tokens_total", "Tokens of service accounts.", ["outcome"])
+_OF_USERS = frozenset({"openid", "profile", "email", "offline_access", "org"})
+
 INTROSPECTIONS = Counter("introspections_total", "Introspections, by what they found.", ["active"])
 
 
@@ -47,9 +51,11 @@ class OAuthService:
         self._validation = validation
 
     async def client_credentials(
-        self, caller: CallerContext, client: AuthenticatedAccount, scope: str | None
+        self, caller: CallerContext, client: AuthenticatedAccount, scope: str | None, jkt: str | None = None
     ) -> MachineToken:
         """Give an account a token (RFC 6749 §4.4): with the scopes it asks for, or with all it has.
+
+        With a `jkt` it is bound to that key (RFC 9449).
 
         Raises:
             InvalidScope: it asks for more than it has, or not in the form of RFC 6749 §3.3.
@@ -59,7 +65,7 @@ class OAuthService:
         granted = _granted(account, scope)
         tenant = await self._clients.get(account.client_id)
         signer = await self._keyring.signer(tenant)
-        machine = Machine(account.client_id, account.id, account.name, client.credential_id, granted)
+        machine = Machine(account.client_id, account.id, account.name, client.credential_id, granted, jkt=jkt)
         token = self._access_tokens.sign_machine(signer, machine, self._clock.now())
         issued = events.MachineTokenIssued(
             target_id=account.id,
@@ -70,6 +76,36 @@ class OAuthService:
         actor = Actor(ActorType.SERVICE_ACCOUNT, str(account.id))
         await self._outbox.append(issued, caller, actor=actor, client_id=account.client_id)
         MACHINE_TOKENS.labels("issued").inc()
+        return MachineToken(token.token, token.expires_in, " ".join(granted))
+
+    async def app_credentials(
+        self, caller: CallerContext, client: AuthenticatedApp, parameters: Parameters, jkt: str | None
+    ) -> MachineToken:
+        """Give a confidential app a token of its own (RFC 6749 §4.4), for no user.
+
+        Scopes that are about a user are none of a machine's.
+
+        Raises:
+            InvalidScope, InvalidTarget: it asks for more than it may have.
+            Unavailable: the key cannot be loaded now.
+        """
+        app = client.app
+        own = tuple(scope for scope in app.scopes if scope not in _OF_USERS)
+        scopes, resources = read_scope(parameters.get("scope")), parameters.several("resource")
+        if scopes is not None and not set(scopes) <= set(own):
+            raise InvalidScope
+        if not set(resources) <= set(app.audiences):
+            raise InvalidTarget
+        granted = own if scopes is None else scopes
+        signer = await self._keyring.signer(app.client)
+        machine = Machine(
+            app.client.id, UUID(app.id), app.name, UUID(app.id), granted, resources, jkt=jkt, is_app=True
+        )
+        token = self._access_tokens.sign_machine(signer, machine, self._clock.now())
+        issued = events.AppTokenIssued(target_id=app.id, scope=" ".join(granted), method=client.method)
+        await self._outbox.append(
+            issued, caller, actor=Actor(ActorType.CLIENT, app.id), client_id=app.client.id
+        )
         return MachineToken(token.token, token.expires_in, " ".join(granted))
 
     async def introspect(self, client: AuthenticatedAccount, token: str) -> Mapping[str, object]:
@@ -92,9 +128,9 @@ class OAuthService:
 
 
 def _granted(account: ServiceAccount, scope: str | None) -> tuple[str, ...]:
-    if scope is None:
+    asked = read_scope(scope)
+    if asked is None:
         return account.scopes
-    asked = scope.split(" ")
-    if not all(asked) or not set(asked) <= set(account.scopes):
+    if not set(asked) <= set(account.scopes):
         raise InvalidScope
-    return tuple(sorted(set(asked)))
+    return tuple(sorted(asked))

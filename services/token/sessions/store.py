@@ -199,6 +199,20 @@ async def session_of_token(tx: Tx, token_hash: bytes, app_id: str | None = None)
     return session_id
 
 
+async def grant_of_token(tx: Tx, token_hash: bytes, app_id: str) -> Grant | None:
+    """Return what an app's refresh token, used or not, was granted."""
+    row = await tx.fetchrow(
+        """
+        SELECT s.app_id, s.parent_id, s.scope, s.audience, s.cnf_jkt, s.requested_claims
+        FROM refresh_tokens AS t JOIN sessions AS s ON s.id = t.session_id
+        WHERE t.token_hash = $1 AND t.client_id = current_client() AND s.app_id = $2
+        """,
+        token_hash,
+        app_id,
+    )
+    return _grant(row) if row else None
+
+
 async def end_session(
     tx: Tx, session_id: UUID, reason: str, now: datetime, *, user_id: UUID | None = None
 ) -> list[EndedSession]:
@@ -376,7 +390,6 @@ async def _delete(tx: Tx, over: Sequence[UUID], going_on: Sequence[UUID], now: d
 
 def live(row: asyncpg.Record) -> LiveSession:
     """Decode a session that lives, and its user."""
-    app_id = row["app_id"]
     return LiveSession(
         id=row["id"],
         user_id=row["user_id"],
@@ -386,16 +399,18 @@ def live(row: asyncpg.Record) -> LiveSession:
         acr=row["acr"],
         user=users_pb2.User.FromString(row["message"]),
         status_index=row["status_index"],
-        grant=None
-        if app_id is None
-        else Grant(
-            app_id=app_id,
-            parent_id=row["parent_id"],
-            scope=row["scope"],
-            audience=tuple(row["audience"]),
-            jkt=row["cnf_jkt"],
-            requested_claims=row["requested_claims"],
-        ),
+        grant=_grant(row) if row["app_id"] is not None else None,
+    )
+
+
+def _grant(row: asyncpg.Record) -> Grant:
+    return Grant(
+        app_id=row["app_id"],
+        parent_id=row["parent_id"],
+        scope=row["scope"],
+        audience=tuple(row["audience"]),
+        jkt=row["cnf_jkt"],
+        requested_claims=row["requested_claims"],
     )
 
 

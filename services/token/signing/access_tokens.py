@@ -58,13 +58,19 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Whose token it is when no user is behind it: a service account, and the secret it was got with."""
+    """Whose token it is when no user is behind it: a service account, and the secret it was got with.
+
+    Or an app (`is_app`), which is its own credential. An empty `audience` is the tenant itself.
+    """
 
     client_id: UUID
     account_id: UUID
     name: str
     credential_id: UUID
     scopes: tuple[str, ...]
+    audience: tuple[str, ...] = ()
+    jkt: str | None = None
+    is_app: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class AccessTokens:
         claims: dict[str, object] = {
             "iss": self._issuer,
             "sub": str(machine.account_id),
-            "aud": str(machine.client_id),
+            "aud": _audience(machine.audience) or str(machine.client_id),
             "exp": issued_at + self._ttl,
             "iat": issued_at,
             "nbf": issued_at - _DIFFERENCE_SECONDS,
@@ -140,9 +146,14 @@ class AccessTokens:
             "token_use": CLIENT_CREDENTIALS,
             "scope": " ".join(machine.scopes),
             "scopes": machine.scopes,
-            "service_account_id": str(machine.account_id),
-            "service_account_name": machine.name,
         }
+        if machine.is_app:
+            claims["azp"] = str(machine.account_id)
+        else:
+            claims["service_account_id"] = str(machine.account_id)
+            claims["service_account_name"] = machine.name
+        if machine.jkt is not None:
+            claims["cnf"] = {"jkt": machine.jkt}
         SIGNED.labels(str(signer.algorithm)).inc()
         return AccessToken(signer.token(claims), self._ttl)
 
@@ -155,8 +166,11 @@ def _narrow(claims: dict[str, object], delegated: Delegated) -> None:
         del claims["role"]
     claims["azp"] = delegated.app_id
     claims["scope"] = " ".join(delegated.scopes)
-    if delegated.audience:
-        several = len(delegated.audience) > 1
-        claims["aud"] = list(delegated.audience) if several else delegated.audience[0]
+    claims["aud"] = _audience(delegated.audience) or claims["aud"]
     if delegated.jkt is not None:
         claims["cnf"] = {"jkt": delegated.jkt}
+
+
+def _audience(resources: tuple[str, ...]) -> object:
+    """Return `aud` for resources: one as text, several as a list, none as nothing."""
+    return list(resources) if len(resources) > 1 else "".join(resources)

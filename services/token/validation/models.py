@@ -8,6 +8,8 @@ from uuid import UUID
 
 from authservice_validator import VerificationKey, VerifiedClaims
 
+from contracts.token_use import CLIENT_CREDENTIALS
+
 
 class Refusal(StrEnum):
     """Why a token is not good, as the public proto names it."""
@@ -46,3 +48,8 @@ class LivingSession:
 
 Verdict = VerifiedClaims | Refusal
 """The claims of a token that is good at this moment, or why it is not."""
+
+
+def is_of_app(claims: VerifiedClaims) -> bool:
+    """Whether a token is an app's own, for no user: a machine's that names no service account."""
+    return claims.token_use == CLIENT_CREDENTIALS and claims.service_account_id is None

@@ -23,10 +23,11 @@ from prometheus_client import Counter
 from chassis.clock import Clock
 from chassis.context import KeyKind
 from chassis.errors import Forbidden, Unavailable
+from contracts.apps import AppDirectory
 from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
 from contracts.token_use import CLIENT_CREDENTIALS, ISSUED, OAUTH
 from services.token.validation.keys import StoredKeys
-from services.token.validation.models import Refusal, Verdict
+from services.token.validation.models import Refusal, Verdict, is_of_app
 from services.token.validation.standing import Standing
 
 RESULTS = Counter("tokens_validated_total", "Access tokens validated, by result.", ["result"])
@@ -53,9 +54,11 @@ class ValidationService:
         revoked: RevocationSet,
         clock: Clock,
         issuer: str,
+        apps: AppDirectory,
     ) -> None:
-        """Take the two kinds of keys, and what knows of revocations."""
+        """Take the two kinds of keys, and what knows of revocations and apps."""
         self._clients = clients
+        self._apps = apps
         self._standing = standing
         self._by_public_key = public_keys, _verifier(public_keys, issuer, revoked, clock)
         self._by_secret = secrets, _verifier(secrets, issuer, revoked, clock)
@@ -116,6 +119,8 @@ class ValidationService:
         try:
             claims = verifier.cached(token) or await verifier.verify(token)
             _check_tenant(claims, client, keys)
+            if is_of_app(claims):
+                await self._check_app(claims, client)
         except TokenExpired:
             return Refusal.TOKEN_EXPIRED
         except TokenRevoked:
@@ -125,6 +130,19 @@ class ValidationService:
         except KeysUnavailable as error:
             raise Unavailable from error
         return claims
+
+    async def _check_app(self, claims: VerifiedClaims, client: Client) -> None:
+        """Check that the app whose own token it is may still have it.
+
+        Raises:
+            TokenRevoked: it may not, or not for this audience.
+            Unavailable: it cannot be told now.
+        """
+        app = await self._apps.find(claims.sub)
+        if app is None or app.client.id != client.id or not app.is_active:
+            raise TokenRevoked("the app is not active")
+        if claims.aud != (claims.client_id,) and not set(claims.aud) <= set(app.audiences):
+            raise TokenRevoked("the app may not have this audience")
 
 
 def _verifier(keys: StoredKeys, issuer: str, revoked: RevocationSet, clock: Clock) -> TokenVerifier:
@@ -145,10 +163,13 @@ def _check_tenant(claims: VerifiedClaims, client: Client, keys: StoredKeys) -> N
     if keys.owner(claims.kid) != client.id or claims.client_id != own:
         raise TokenInvalid("the token is not of this client")
     # What an app's token is for is compared with what its user allowed, where its session is looked for.
-    if claims.aud != (own,) and claims.token_use != OAUTH:
+    if claims.aud != (own,) and claims.token_use != OAUTH and not is_of_app(claims):
         raise TokenInvalid("the token is for another audience")
-    if claims.token_use == CLIENT_CREDENTIALS and claims.service_account_id != claims.sub:
-        raise TokenInvalid("a machine's token is of no service account")
+    if claims.token_use == CLIENT_CREDENTIALS and claims.sub not in (
+        claims.service_account_id,
+        claims.sid if is_of_app(claims) else None,
+    ):
+        raise TokenInvalid("a machine's token is of no service account and no app")
     # A tenant that knows its secret may sign anything; what is not one of our sessions is looked for nowhere.
     if claims.sid is None or not _SESSION_ID.fullmatch(claims.sid):
         raise TokenInvalid("the token is of no session")

@@ -20,7 +20,7 @@ from chassis.database import Database
 from chassis.errors import Unavailable
 from contracts.token_use import OAUTH
 from services.token.validation import store
-from services.token.validation.models import LivingSession
+from services.token.validation.models import LivingSession, is_of_app
 
 log = structlog.get_logger()
 
@@ -77,9 +77,7 @@ class Standing:
         return [[_is_good(claims, living, revoked) for claims in tokens] for tokens in calls]
 
 
-def _is_good(
-    claims: VerifiedClaims, living: dict[UUID, LivingSession], revoked: dict[tuple[str, str], int]
-) -> bool:
+def _has_session(claims: VerifiedClaims, living: dict[UUID, LivingSession]) -> bool:
     session = living.get(UUID(claims.sid)) if claims.sid is not None else None
     # Nobody may speak in the session of another, whatever the tenant that can sign writes into a token.
     if session is None or session.owner != claims.sub:
@@ -87,7 +85,14 @@ def _is_good(
     # What a user allowed an app is no login, and good at the resources that were asked for only.
     if session.is_grant and claims.token_use != OAUTH:
         return False
-    if claims.aud != (claims.client_id,) and not set(claims.aud) <= set(session.audience):
+    return claims.aud == (claims.client_id,) or set(claims.aud) <= set(session.audience)
+
+
+def _is_good(
+    claims: VerifiedClaims, living: dict[UUID, LivingSession], revoked: dict[tuple[str, str], int]
+) -> bool:
+    # An app is no session, and its standing not in this database.
+    if not is_of_app(claims) and not _has_session(claims, living):
         return False
     if not revoked:
         return True

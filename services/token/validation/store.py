@@ -51,9 +51,11 @@ async def standing(
         FROM service_account_keys AS k JOIN service_accounts AS a ON a.id = k.service_account_id
         WHERE k.id = ANY($1) AND k.revoked_at IS NULL AND a.status = 'active'
         UNION ALL
-        SELECT id, id, NULL, false, NULL, NULL, NULL FROM service_accounts WHERE id = ANY($1) AND status = 'active'
+        SELECT id, id, NULL, false, NULL, NULL, NULL FROM service_accounts
+        WHERE id = ANY($1) AND status = 'active'
         UNION ALL
-        SELECT NULL, NULL, NULL, false, kind, ref, not_after FROM revocations WHERE ref = ANY($2) AND expires_at > $3
+        SELECT NULL, NULL, NULL, false, kind, ref, not_after FROM revocations
+        WHERE ref = ANY($2) AND expires_at > $3
         """,
         list(session_ids),
         list(refs),

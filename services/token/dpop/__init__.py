@@ -1,0 +1,1 @@
+"""Proofs of possession at the token endpoint (RFC 9449)."""
