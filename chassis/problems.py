@@ -13,7 +13,7 @@ _JSON = b"application/json"
 
 # The registered codes that a token endpoint and its siblings answer (RFC 6749 §5.2 and §4.1.2.1, RFC 7009,
 # RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5), userinfo (RFC 6750 §3.1), or a pushed request (RFC 9126 §2.3,
-# OpenID Connect Core §3.1.2.6).
+# OpenID Connect Core §3.1.2.6), or a registration (RFC 7591 §3.2.2).
 _OAUTH_CODES: Final = frozenset(
     {
         "access_denied",
@@ -21,8 +21,10 @@ _OAUTH_CODES: Final = frozenset(
         "expired_token",
         "insufficient_scope",
         "invalid_client",
+        "invalid_client_metadata",
         "invalid_dpop_proof",
         "invalid_grant",
+        "invalid_redirect_uri",
         "invalid_request",
         "invalid_request_uri",
         "invalid_scope",
@@ -31,6 +33,7 @@ _OAUTH_CODES: Final = frozenset(
         "registration_not_supported",
         "request_not_supported",
         "slow_down",
+        "unapproved_software_statement",
         "unauthorized_client",
         "unmet_authentication_requirements",
         "unsupported_grant_type",

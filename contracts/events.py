@@ -865,6 +865,37 @@ class AppSecretRevoked(AppEvent):
     secret_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialAccessTokenEvent(DomainEvent):
+    """Something that happened to what lets apps register."""
+
+    target_type: ClassVar[str | None] = "initial_access_token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialAccessTokenCreated(InitialAccessTokenEvent):
+    """An admin lets apps register, as many as `max_uses`."""
+
+    type: ClassVar[str] = "initial_access_token_created"
+    prefix: str
+    max_uses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialAccessTokenRevoked(InitialAccessTokenEvent):
+    """What let apps register was revoked."""
+
+    type: ClassVar[str] = "initial_access_token_revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRegistrationRefused(InitialAccessTokenEvent):
+    """An app with a good initial access token could not register; `reason` is the error code."""
+
+    type: ClassVar[str] = "app_registration_refused"
+    reason: str
+
+
 # gateway, by way of audit
 
 

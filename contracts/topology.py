@@ -30,6 +30,7 @@ RPC_CALLERS: dict[str, frozenset[str]] = {
     "internal.orgs.v1.ClientService": frozenset({"gateway", "identity", "token", "federation", "audit"}),
     "internal.orgs.v1.SettingsService": frozenset({"identity"}),
     "internal.orgs.v1.AppService": frozenset({"token", "federation"}),
+    "internal.orgs.v1.RegistrationService": frozenset({"federation"}),
     "internal.identity.v1.AdminDirectoryService": frozenset({GATEWAY}),
     "internal.identity.v1.LoginService": frozenset({"federation"}),
     "internal.identity.v1.UserService": frozenset({"token"}),

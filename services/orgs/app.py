@@ -25,6 +25,9 @@ from services.orgs.clients.routes import routes as client_routes
 from services.orgs.clients.rpc import clients_rpc, settings_rpc
 from services.orgs.clients.service import ClientService
 from services.orgs.config import OrgsSettings
+from services.orgs.registrations.routes import routes as registration_routes
+from services.orgs.registrations.rpc import registrations_rpc
+from services.orgs.registrations.service import RegistrationService
 from services.orgs.tables import Base
 
 
@@ -43,14 +46,23 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
         db, outbox, bus, cursors, service.clock, default_token_mode=settings.default_token_mode, urls=urls
     )
     apps = AppService(db, outbox, bus, service.clock, cursors=cursors, guard=guard, urls=urls)
+    registrations = RegistrationService(
+        db, outbox, bus, service.clock, cursors=cursors, guard=guard, urls=urls
+    )
     app_answers = AppAnswers(db)
     secret_usage = LastUsed(db, service.clock, app_store.note_uses)
     return service.app(
-        routes=[client_routes(clients), api_key_routes(api_keys), app_routes(apps)],
+        routes=[
+            client_routes(clients),
+            api_key_routes(api_keys),
+            app_routes(apps),
+            registration_routes(registrations),
+        ],
         rpc=[
             clients_rpc(clients, api_keys),
             settings_rpc(clients),
             apps_rpc(app_answers, secret_usage),
+            registrations_rpc(registrations),
             admin_rpc(clients, api_keys, outbox, token),
         ],
         callers=RPC_CALLERS,

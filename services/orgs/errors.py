@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import Conflict, NotFound
+from chassis.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 
 
 class ApiKeyNotFound(NotFound):
@@ -69,3 +69,52 @@ class TooManyAppSecrets(Conflict):
 
     code = "too_many_app_secrets"
     detail = "The app has as many live secrets as it may. Revoke one first."
+
+
+class InitialAccessTokenNotFound(NotFound):
+    """The client has no initial access token with this id that is not revoked."""
+
+    code = "initial_access_token_not_found"
+    detail = "There is no such initial access token."
+
+
+class TooManyInitialAccessTokens(Conflict):
+    """The client has as many live initial access tokens as it may."""
+
+    code = "too_many_initial_access_tokens"
+    detail = "The client has as many live initial access tokens as it may. Revoke one first."
+
+
+class RegistrationTokenRefused(Unauthenticated):
+    """The initial or registration access token is unknown, used up, expired, revoked or of another app."""
+
+    code = "invalid_token"
+    detail = "The access token is missing or not valid here."
+
+
+class InvalidRedirectUri(InvalidRequest):
+    """A redirect URI of an app that registers itself is not acceptable (RFC 7591 §3.2.2)."""
+
+    code = "invalid_redirect_uri"
+    detail = "A redirect URI is not acceptable."
+
+
+class InvalidClientMetadata(InvalidRequest):
+    """The metadata of an app that registers itself is not acceptable (RFC 7591 §3.2.2)."""
+
+    code = "invalid_client_metadata"
+    detail = "The client metadata is not acceptable."
+
+
+class UnapprovedSoftwareStatement(InvalidRequest):
+    """An app that registers itself sent a software statement; nobody's are trusted (RFC 7591 §3.2.2)."""
+
+    code = "unapproved_software_statement"
+    detail = "Software statements are not accepted here. Register without one."
+
+
+class TooManyRegisteredApps(Forbidden):
+    """As many apps have registered themselves at the client as may."""
+
+    code = "too_many_registered_apps"
+    detail = "No more apps can register here."
