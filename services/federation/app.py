@@ -34,6 +34,9 @@ from services.federation.login.routes import Browsers, DeviceCookie
 from services.federation.login.routes import routes as login_routes
 from services.federation.login.service import HostedLogin
 from services.federation.login.steps import Steps
+from services.federation.logout.routes import Logout
+from services.federation.logout.routes import routes as logout_routes
+from services.federation.logout.service import LogoutService
 from services.federation.par.routes import routes as par_routes
 from services.federation.par.service import ParService
 from services.federation.tables import Base
@@ -105,6 +108,10 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     )
     userinfo = UserinfoService(tokens, proofs, settings.base_url)
 
+    logout = Logout(
+        LogoutService(service.outbox, apps, grants), logins, browsers, service.sealer, service.clock
+    )
+
     hosted_login = HostedLogin(
         IdentityLogins(service.channel("identity", settings.identity_grpc)),
         Steps(service.one_time),
@@ -116,6 +123,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     return service.app(
         routes=[
             userinfo_routes(userinfo, settings.base_url),
+            logout_routes(logout),
             discovery_routes(settings.base_url),
             authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
             login_routes(hosted_login, waiting_for_login),

@@ -59,3 +59,10 @@ class InsufficientScope(Forbidden):
 
     code = "insufficient_scope"
     detail = "The access token is not for this scope."
+
+
+class LogoutRequestGone(InvalidRequest):
+    """The page that asked whether to log out is too old, or was not of ours."""
+
+    code = "logout_request_gone"
+    detail = "This page is not valid any more. Go back to the app and log out again."

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 _PREFIX: Final = "iss_"
 _MAX_LENGTH: Final = 64
+_MAX_LOGINS: Final = 20
 _TENANT_DIGITS: Final = 16
 _PURGE_SECONDS: Final = 3600.0
 
@@ -62,6 +63,25 @@ class IssuerSessions:
         async with self._db.tenant(client_id) as tx:
             session_id = await store.find(tx, handle, self._clock.now())
         return None if session_id is None else await self.login_of(client_id, session_id)
+
+    async def of_browser(self, request: Request) -> list[Login]:
+        """Return every login of the request's browser that lives, whichever tenant it is at.
+
+        Raises:
+            Unavailable: the token service is away.
+        """
+        prefix = self.cookie_of(UUID(int=0)).rpartition("_")[0]
+        handles = [
+            _hash(value)
+            for name, value in sorted(request.cookies.items())
+            if name.startswith(prefix) and value.startswith(_PREFIX) and len(value) <= _MAX_LENGTH
+        ]
+        if not handles:
+            return []
+        async with self._db.platform() as tx:
+            kept = await store.find_all(tx, handles[:_MAX_LOGINS], self._clock.now())
+        found = [await self.login_of(client_id, session_id) for client_id, session_id in kept]
+        return [login for login in found if login is not None]
 
     async def login_of(self, client_id: UUID, session_id: UUID) -> Login | None:
         """Return the login that a session of a tenant is; None when it lives no more.

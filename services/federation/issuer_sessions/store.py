@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -36,6 +37,19 @@ async def find(tx: Tx, handle_hash: bytes, now: datetime) -> UUID | None:
         now,
     )
     return found
+
+
+async def find_all(tx: Tx, handle_hashes: Sequence[bytes], now: datetime) -> list[tuple[UUID, UUID]]:
+    """Return tenant and session of a browser's logins that are not over, of all tenants."""
+    rows = await tx.fetch(
+        """
+        SELECT client_id, session_id FROM issuer_sessions
+        WHERE handle_hash = ANY($1) AND expires_at > $2 ORDER BY created_at DESC
+        """,
+        handle_hashes,
+        now,
+    )
+    return [(row["client_id"], row["session_id"]) for row in rows]
 
 
 async def forget(tx: Tx, handle_hash: bytes) -> None:

@@ -10,7 +10,12 @@ from fastapi import Request, Response
 from chassis.context import CallerContext
 from chassis.errors import HTTP_STATUS, AppError, Kind
 from contracts.clients import Client
-from services.federation.errors import AppUnknown, AuthorizationRequestGone, RedirectUriRefused
+from services.federation.errors import (
+    AppUnknown,
+    AuthorizationRequestGone,
+    LogoutRequestGone,
+    RedirectUriRefused,
+)
 from services.federation.pages.contents import ErrorPage, ErrorReason
 from services.federation.pages.render import languages_of, render
 
@@ -18,6 +23,7 @@ _REASONS: Final[dict[type[AppError], ErrorReason]] = {
     AppUnknown: ErrorReason.UNKNOWN_APP,
     RedirectUriRefused: ErrorReason.REDIRECT_URI,
     AuthorizationRequestGone: ErrorReason.EXPIRED,
+    LogoutRequestGone: ErrorReason.EXPIRED,
 }
 _REASONS_OF_KINDS: Final = {
     Kind.FORBIDDEN: ErrorReason.FORBIDDEN,
