@@ -1,0 +1,3 @@
+module authservice.example/validator
+
+go 1.19
