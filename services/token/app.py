@@ -15,13 +15,12 @@ from chassis.paging import Cursors
 from chassis.service import Definition, Service
 from contracts.apps import AppDirectory
 from contracts.clients import ClientDirectory
+from contracts.dpop import DpopNonces, DpopProofs
 from contracts.session import RefreshCookie
 from contracts.step_up import RemoteStepUpGuard
 from contracts.topology import RPC_CALLERS
 from services.token.config import TokenSettings
 from services.token.device_codes.service import DeviceCodes
-from services.token.dpop.nonces import Nonces
-from services.token.dpop.service import ProofChecker
 from services.token.exchange.routes import routes as exchange_routes
 from services.token.exchange.rpc import exchange_rpc
 from services.token.exchange.service import ExchangeService
@@ -36,6 +35,7 @@ from services.token.grants.tokens import GrantTokens
 from services.token.oauth.assertions import Assertions
 from services.token.oauth.authentication import ClientAuthentication
 from services.token.oauth.documents import DocumentTenants
+from services.token.oauth.proofs import TokenProofs, used_once
 from services.token.oauth.routes import routes as oauth_routes
 from services.token.oauth.service import OAuthService
 from services.token.revocations.feed import RevocationFeed
@@ -209,13 +209,13 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         oauth,
         device_codes,
     )
-    proofs = ProofChecker(
-        db,
-        service.redis,
-        settings.redis_key_prefix,
-        service.clock,
-        Nonces(service.sealer, service.clock),
-        settings.base_url,
+    proofs = TokenProofs(
+        DpopProofs(
+            service.clock,
+            settings.base_url,
+            DpopNonces(service.sealer, service.clock),
+            used_once(service.one_time, db, service.clock),
+        )
     )
     grants_servicer = GrantsRpc(grants, sessions, authentication, issuer_tokens, device_codes, service.clock)
 

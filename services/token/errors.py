@@ -138,20 +138,6 @@ class InvalidTarget(InvalidRequest):
     detail = "The resource is not one that this client may ask for."
 
 
-class InvalidDpopProof(InvalidRequest):
-    """The proof of possession is not good (RFC 9449 §5)."""
-
-    code = "invalid_dpop_proof"
-    detail = "The DPoP proof is missing, not valid, or was used before."
-
-
-class UseDpopNonce(InvalidRequest):
-    """The proof of possession needs a nonce of ours, which `DPoP-Nonce` gives (RFC 9449 §8)."""
-
-    code = "use_dpop_nonce"
-    detail = "Put the nonce of the header DPoP-Nonce into the DPoP proof."
-
-
 class UnsupportedGrantType(InvalidRequest):
     """The token endpoint does not know the grant (RFC 6749 §5.2)."""
 

@@ -11,11 +11,12 @@ from prometheus_client import Counter
 from chassis.context import Access
 from chassis.errors import AppError, InvalidRequest
 from chassis.http import Caller, Router
-from services.token.dpop.service import NONCE_HEADER, ProofChecker
+from contracts.dpop import NONCE_HEADER
 from services.token.errors import UnsupportedGrantType
 from services.token.grants.tokens import TokenAnswer
 from services.token.oauth.authentication import ClientAuthentication
 from services.token.oauth.endpoint import BODY_LIMIT, OAuthRequest, answering, body_schema, json_response
+from services.token.oauth.proofs import TokenProofs
 
 ANSWERS = Counter(
     "token_endpoint_answers_total",
@@ -30,7 +31,7 @@ PATH: Final = "/token"
 
 
 def routes(
-    authentication: ClientAuthentication, proofs: ProofChecker, handlers: Mapping[str, GrantHandler]
+    authentication: ClientAuthentication, proofs: TokenProofs, handlers: Mapping[str, GrantHandler]
 ) -> Router:
     """The slice's route; `handlers` are by grant type."""
     router = Router(tag="OAuth")

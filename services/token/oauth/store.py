@@ -21,6 +21,20 @@ async def use_assertion(tx: Tx, jti_hash: bytes, expires_at: datetime) -> bool:
     return bool(used)
 
 
+async def use_proof(tx: Tx, name: bytes, owner: UUID, expires_at: datetime) -> bool:
+    """Use up a proof of possession, in a transaction that spans tenants; false when it was used before."""
+    used = await tx.fetchval(
+        """
+        INSERT INTO used_assertions (jti_hash, client_id, expires_at) VALUES ($1, $2, $3)
+        ON CONFLICT DO NOTHING RETURNING true
+        """,
+        name,
+        owner,
+        expires_at,
+    )
+    return bool(used)
+
+
 async def delete_expired(tx: Tx, now: datetime) -> None:
     """Forget assertions that nobody would accept any more."""
     await tx.execute("DELETE FROM used_assertions WHERE expires_at < $1", now)

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,7 @@ from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
 from contracts.gen.internal.token.v1.secrets_pb2_grpc import SecretServiceStub
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
+from services.token.tests.oauth_flow import Apps
 from tests.harness import Answer, System, Tenant
 
 if TYPE_CHECKING:
@@ -147,4 +148,10 @@ async def token(system: System, second_face: Any) -> AsyncIterator[Token]:
 async def grants(system: System) -> AsyncIterator[GrantServiceAsyncStub]:
     """What federation asks."""
     async with system.channel("token", caller="federation") as channel:
-        yield cast("GrantServiceAsyncStub", GrantServiceStub(channel.for_stubs))
+        yield GrantServiceStub(channel.for_stubs)
+
+
+@pytest.fixture(scope="session")
+def apps(system: System, token: Token, grants: GrantServiceAsyncStub) -> Apps:
+    """Makes apps."""
+    return Apps(system, token, grants)

@@ -6,20 +6,29 @@ import base64
 import hashlib
 import json
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
+
+import jwt
+from authservice_validator.dpop import thumbprint
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from chassis.context import Access, CallerContext
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.origin.v1 import origin_pb2
 from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
-from services.token.tests.conftest import Token
-from tests.harness import Answer, System, Tenant
+from tests.harness import BASE_URL, Answer, System, Tenant
 
 if TYPE_CHECKING:
     from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceAsyncStub
+    from services.token.tests.conftest import Token
 
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+GRANT_TYPES = ["authorization_code", "refresh_token", "client_credentials", DEVICE_CODE, TOKEN_EXCHANGE]
 FORM = "application/x-www-form-urlencoded"
 REDIRECT = "https://app.example.com/callback"
 ORIGIN = origin_pb2.Origin(ip="203.0.113.9", user_agent="pytest", request_id="r-1")
@@ -82,6 +91,11 @@ class TestApp:
             "token", "POST", path, caller=anybody(), headers=sent, content=encode(parameters).encode()
         )
 
+    async def admin(self, method: str, path: str = "", **options: Any) -> Answer:
+        """Call one of the app's routes as an admin."""
+        base = f"/api/admin/clients/{self.tenant.id}/apps/{self.id}"
+        return await self.system.call("orgs", method, base + path, caller=self.system.admin(), **options)
+
     async def login(self, user: users_pb2.User | None = None) -> sessions_pb2.OpenedSession:
         """Log a user in at the issuer."""
         return await self.token.open(self.tenant, user)
@@ -138,3 +152,66 @@ class TestApp:
 def random_text() -> str:
     """A text that nobody can guess."""
     return secrets.token_urlsafe(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Apps:
+    """Makes apps."""
+
+    system: System
+    token: Token
+    grants: GrantServiceAsyncStub
+
+    def tenant(self, tenant: Tenant) -> TestApp:
+        """The tenant itself, with its API key."""
+        return TestApp(self.system, self.token, self.grants, tenant, str(tenant.id), tenant.api_key)
+
+    async def create(self, tenant: Tenant, **members: Any) -> TestApp:
+        """An app of a tenant, made by an admin."""
+        body = {"name": "Shop", "redirect_uris": [REDIRECT], "grant_types": GRANT_TYPES, **members}
+        answer = await self.system.call(
+            "orgs",
+            "POST",
+            f"/api/admin/clients/{tenant.id}/apps",
+            caller=self.system.admin(),
+            json=body,
+        )
+        assert answer.status == 201, answer.body
+        secret = answer.json.get("client_secret") or ""
+        return TestApp(self.system, self.token, self.grants, tenant, answer.json["app"]["id"], secret)
+
+    async def public(self, tenant: Tenant, **members: Any) -> TestApp:
+        """A public app."""
+        kinds = [kind for kind in GRANT_TYPES if "credentials" not in kind and "exchange" not in kind]
+        public = {"token_endpoint_auth_method": "none", "application_type": "native", "grant_types": kinds}
+        return await self.create(tenant, **{**public, **members})
+
+
+class DpopKey:
+    """A client's key for proofs of possession, and the nonce that it was told."""
+
+    def __init__(self) -> None:
+        """Make a key."""
+        self._private = ec.generate_private_key(ec.SECP256R1())
+        jwk = json.loads(ECAlgorithm.to_jwk(self._private.public_key()))
+        self.jwk = {name: jwk[name] for name in ("kty", "crv", "x", "y")}
+        self.jkt = thumbprint(self.jwk)
+        self.nonce = ""
+
+    def proof(self, header: dict[str, Any] | None = None, **claims: Any) -> dict[str, str]:
+        """The header with a fresh proof for the token endpoint; `None` leaves a claim out."""
+        payload = {
+            "htm": "POST",
+            "htu": f"{BASE_URL}/token",
+            "iat": int(time.time()),
+            "jti": random_text(),
+            "nonce": self.nonce or None,
+            **claims,
+        }
+        given = {name: value for name, value in payload.items() if value is not None}
+        head = {"typ": "dpop+jwt", "jwk": self.jwk, **(header or {})}
+        return {"dpop": jwt.encode(given, self._private, "ES256", headers=head)}
+
+    def learn(self, answer: Answer) -> None:
+        """Take over the nonce of an answer."""
+        self.nonce = answer.headers["dpop-nonce"]

@@ -1,1 +1,0 @@
-"""Proofs of possession at the token endpoint (RFC 9449)."""

@@ -1,0 +1,127 @@
+"""The device authorization grant (RFC 8628): what federation asks, and what a device is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chassis.errors import AppError
+from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
+from services.token.tests.oauth_flow import DEVICE_CODE, ORIGIN, Apps, TestApp
+from tests.harness import Answer, Tenant
+
+SCOPES = ("openid", "email", "offline_access")
+
+
+@pytest.fixture
+async def app(apps: Apps, tenant: Tenant) -> TestApp:
+    """The app of a television."""
+    return await apps.public(tenant)
+
+
+async def begin(app: TestApp) -> grants_pb2.CreateDeviceCodeResponse:
+    """Let a device ask."""
+    request = grants_pb2.CreateDeviceCodeRequest(
+        client_id=str(app.tenant.id), app_id=app.id, scopes=SCOPES, origin=ORIGIN
+    )
+    return await app.grants.CreateDeviceCode(request)
+
+
+async def decide(
+    app: TestApp, user_code: str, login: sessions_pb2.OpenedSession | None, **members: Any
+) -> None:
+    """Let a user answer; nobody refuses."""
+    authorization = None
+    if login is not None:
+        authorization = grants_pb2.Authorization(
+            **{
+                "client_id": str(app.tenant.id),
+                "app_id": app.id,
+                "user_id": login.user.id,
+                "session_id": login.session_id,
+                "scopes": SCOPES,
+                **members,
+            }
+        )
+    request = grants_pb2.DecideDeviceCodeRequest(
+        user_code=user_code, authorization=authorization, origin=ORIGIN
+    )
+    await app.grants.DecideDeviceCode(request)
+
+
+async def ask(app: TestApp, device_code: str, process: int = 0) -> Answer:
+    """Let the device ask for its tokens."""
+    return await app.post("/token", {"grant_type": DEVICE_CODE, "device_code": device_code}, process=process)
+
+
+@contextmanager
+def later(app: TestApp, seconds: float) -> Iterator[None]:
+    """Some seconds later."""
+    with app.system.clock.advanced(timedelta(seconds=seconds)):
+        yield
+
+
+async def test_device_when_its_user_agrees_then_tokens_once(app: TestApp, apps: Apps) -> None:
+    begun = await begin(app)
+    assert (begun.expires_in, begun.interval) == (600, 5)
+    found = await app.grants.FindDeviceCode(
+        grants_pb2.FindDeviceCodeRequest(user_code=begun.user_code.lower().replace("-", " "))
+    )
+    assert (found.app_id, tuple(found.scopes), found.ip) == (app.id, SCOPES, ORIGIN.ip)
+
+    assert (await ask(app, begun.device_code)).json["error"] == "authorization_pending"
+    assert (await ask(app, begun.device_code, process=1)).json["error"] == "slow_down"
+    with later(app, 6):
+        assert (await ask(app, begun.device_code)).json["error"] == "slow_down", "it is ten seconds now"
+    login = await app.login()
+    await decide(app, begun.user_code, login)
+    with pytest.raises(AppError) as refused:
+        await decide(app, begun.user_code, login)
+    assert refused.value.code == "device_request_not_found"
+    other = await apps.public(app.tenant)
+    with later(app, 60):
+        assert (await ask(other, begun.device_code)).json["error"] == "invalid_grant", "another app's"
+        answers = await asyncio.gather(*(ask(app, begun.device_code, n % 2) for n in range(20)))
+        good = [answer for answer in answers if answer.status == 200]
+        assert len(good) == 1, [answer.body for answer in answers]
+        assert {a.json["error"] for a in answers if a.status != 200} == {"invalid_grant"}
+    document = good[0].json
+    assert document["scope"] == " ".join(SCOPES)
+    assert await app.is_good(document["access_token"])
+    assert (await app.refresh(document["refresh_token"])).status == 200
+
+
+async def test_device_when_refused_or_late_or_logged_out_then_told_so(app: TestApp, apps: Apps) -> None:
+    refused, late, logged_out = await begin(app), await begin(app), await begin(app)
+    await decide(app, refused.user_code, None)
+    assert (await ask(app, refused.device_code)).json["error"] == "access_denied"
+    with later(app, 601):
+        assert (await ask(app, late.device_code)).json["error"] == "expired_token"
+        with pytest.raises(AppError):
+            await decide(app, late.user_code, await app.login())
+    login = await app.login()
+    stranger = await apps.tenant(await app.system.tenant()).login()
+    for code, who, members in (
+        (logged_out.user_code, login, {"scopes": (*SCOPES, "profile")}),
+        (logged_out.user_code, login, {"app_id": str(app.tenant.id)}),
+        (logged_out.user_code, stranger, {}),
+        (logged_out.user_code, login, {"user_id": stranger.user.id}),
+        ("BCDF-GHJK", login, {}),
+        ("' OR true --", login, {}),
+        ("x" * 5000, login, {}),
+    ):
+        with pytest.raises(AppError):
+            await decide(app, code, who, **members)
+    await decide(app, logged_out.user_code, login)
+    end = grants_pb2.EndLoginSessionRequest(
+        client_id=str(app.tenant.id), session_id=login.session_id, origin=ORIGIN
+    )
+    assert (await app.grants.EndLoginSession(end)).ended
+    assert (await ask(app, logged_out.device_code)).json["error"] == "access_denied"
+    assert (await ask(app, "dc_unknown")).json["error"] == "invalid_grant"
+    assert (await ask(app, "")).json["error"] == "invalid_request"
