@@ -626,6 +626,13 @@ class JwtSecretRotated(ClientEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTokensRevoked(ClientEvent):
+    """An admin revoked all access tokens that the client's users and service accounts held."""
+
+    type: ClassVar[str] = "client_tokens_revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKeyRotated(ClientEvent):
     """The next signing key became active: a client's, or without a client the issuer's own."""
 

@@ -21,6 +21,7 @@ from tests.harness import Answer, System
         ("token", "POST", "rotate-secret", None, 200),
         ("token", "POST", "rotate-signing-key?force=true", None, 200),
         ("token", "POST", "signing-keys/{kid}/revoke", None, 200),
+        ("token", "POST", "revoke-tokens", None, 200),
         ("token", "POST", "service-accounts", {"name": "ci"}, 201),
         ("token", "PATCH", "service-accounts/{account}", {"scopes": ["a"]}, 200),
         ("token", "PATCH", "service-accounts/{account}", {"jwks": None}, 200),

@@ -42,6 +42,7 @@ from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.routes import routes as revocation_routes
 from services.token.revocations.service import Revocations
 from services.token.revocations.suspensions import Suspensions
+from services.token.revocations.tenants import TenantTokens
 from services.token.service_accounts import store as account_store
 from services.token.service_accounts.directory import ServiceAccountDirectory
 from services.token.service_accounts.routes import routes as account_routes
@@ -228,7 +229,9 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             account_routes(accounts),
             oauth_routes(oauth, authentication),
             grant_routes(authentication, proofs, handlers.by_type()),
-            revocation_routes(feed),
+            revocation_routes(
+                feed, TenantTokens(db, service.outbox, service.clock, clients, revocations, guard)
+            ),
             status_list_routes(status_lists),
         ],
         rpc=[

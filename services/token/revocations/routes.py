@@ -12,9 +12,13 @@ from fastapi import Request, Response
 from chassis.context import Access, KeyKind
 from chassis.errors import Forbidden, Unauthenticated
 from chassis.event_stream import PING, EventStream
-from chassis.http import Caller, Router
+from chassis.http import Caller, Router, StepUpToken
+from chassis.models import AnswerModel
+from contracts.session import Time
+from contracts.step_up import REFUSALS
 from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.models import Revocation
+from services.token.revocations.tenants import TenantTokens
 
 _EXAMPLE = (
     "event: revocation\n"
@@ -24,10 +28,42 @@ _EXAMPLE = (
 )
 
 
-def routes(feed: RevocationFeed) -> Router:
+class TokensRevoked(AnswerModel):
+    """What was revoked: all tokens issued until then."""
+
+    revoked_up_to: Time
+
+
+def routes(feed: RevocationFeed, tokens: TenantTokens) -> Router:
     """The slice's routes."""
     router = Router(tag="Revocations")
+    _declare_stream(router, feed)
+    _declare_administration(router, tokens)
+    return router
 
+
+def _declare_administration(router: Router, tokens: TenantTokens) -> None:
+    @router.post(
+        "/api/admin/clients/{client_id}/revoke-tokens",
+        access=Access.ADMIN,
+        permission="keys:write",
+        limit="admin",
+        responses={**REFUSALS, 404: {"description": "`client_not_found`"}},
+    )
+    async def revoke_client_tokens(
+        client_id: UUID, caller: Caller, step_up_token: StepUpToken
+    ) -> TokensRevoked:
+        """Revoke every access token that the client's users and service accounts hold. Needs a step-up.
+
+        For an incident in which tokens may have leaked. Sessions go on: who has a refresh token or a secret
+        gets a new access token. Refused is what was issued in this second or before.
+        """
+        return TokensRevoked(
+            revoked_up_to=await tokens.revoke(caller, client_id, step_up_token=step_up_token)
+        )
+
+
+def _declare_stream(router: Router, feed: RevocationFeed) -> None:
     @router.get(
         "/api/revocations/stream",
         access=Access.API_KEY,
@@ -63,8 +99,6 @@ def routes(feed: RevocationFeed) -> Router:
         if caller.client_id is None:
             raise Unauthenticated
         return await EventStream.begun(request, _events(feed, caller.client_id))
-
-    return router
 
 
 async def _events(feed: RevocationFeed, client_id: UUID) -> AsyncGenerator[bytes, None]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 from authservice_validator import RevocationKind
+from prometheus_client import Counter
 
 from chassis.bus import Bus
 from chassis.clock import MAX_CLOCK_DIFFERENCE, Clock
@@ -18,6 +19,8 @@ from services.token.revocations import store
 from services.token.revocations.models import Revocation
 
 log = structlog.get_logger()
+
+WRITTEN = Counter("revocations_total", "Revocations written, by what they name.", ["kind"])
 
 INVALIDATE = "invalidate.revocations"
 """Plain subject without text: there is news in the table."""
@@ -48,6 +51,7 @@ class Revocations:
         ]
         if found:
             await store.insert(tx, found)
+            WRITTEN.labels(str(RevocationKind.SESSION)).inc(len(found))
 
     async def user(self, tx: Tx, client_id: UUID, user_id: str, now: datetime) -> None:
         """Kill a user's tokens up to now.
@@ -58,18 +62,21 @@ class Revocations:
         expires_at = now + self._access_ttl + _LEEWAY
         before = now - timedelta(seconds=1)
         await store.insert(tx, [Revocation(client_id, RevocationKind.USER, user_id, before, expires_at)])
+        WRITTEN.labels(str(RevocationKind.USER)).inc()
 
     async def client(self, tx: Tx, client_id: UUID, not_after: datetime) -> None:
         """Kill a client's tokens that were issued up to `not_after`, the whole of its second included."""
         expires_at = not_after + self._access_ttl + _LEEWAY
         found = Revocation(client_id, RevocationKind.CLIENT, str(client_id), not_after, expires_at)
         await store.insert_wide(tx, found, not_after, not_after - self._access_ttl - _LEEWAY)
+        WRITTEN.labels(str(RevocationKind.CLIENT)).inc()
 
     async def key(self, tx: Tx, client_id: UUID, kid: str, now: datetime) -> None:
         """Kill every token that a key or secret has signed or will sign."""
         expires_at = now + self._access_ttl + _LEEWAY
         found = Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)
         await store.insert_wide(tx, found, now, now - self._access_ttl - _LEEWAY)
+        WRITTEN.labels(str(RevocationKind.KEY)).inc()
 
     async def token(
         self, tx: Tx, client_id: UUID, jti: str, now: datetime, *, session_id: UUID | None = None
@@ -84,6 +91,7 @@ class Revocations:
         # An id never comes back, so it is dead whenever it was issued.
         found = Revocation(client_id, RevocationKind.TOKEN, jti, expires_at, expires_at)
         await store.insert_token(tx, found, session_id)
+        WRITTEN.labels(str(RevocationKind.TOKEN)).inc()
 
     async def announce(self) -> None:
         """Tell every process that there is news; without NATS they find it by polling."""
