@@ -39,6 +39,16 @@ DEAD = Counter("events_dead_total", "Events set aside after repeated failure.", 
 Handler = Callable[[Sequence[Event]], Awaitable[None]]
 
 
+def all_of(*handlers: Handler) -> Handler:
+    """Return a handler that lets several slices handle the same events, one after the other."""
+
+    async def handle(events: Sequence[Event]) -> None:
+        for each in handlers:
+            await each(events)
+
+    return handle
+
+
 class Consumer:
     """One durable pull consumer; processes of one service share it."""
 

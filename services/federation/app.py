@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chassis.app import App
 from chassis.clock import Clock
-from chassis.consumers import Consumer
+from chassis.consumers import Consumer, all_of
 from chassis.paging import Cursors
 from chassis.public_http import PublicClient
 from chassis.service import Definition, Service
@@ -78,7 +78,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     deleted_users = Consumer(
         bus,
         db,
-        consents.on_users_deleted,
+        all_of(consents.on_users_deleted, logins.on_users_deleted),
         name="federation-deleted-users",
         subject="events.identity.user_deleted",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -19,6 +20,7 @@ from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database
 from chassis.errors import AppError, Kind, Unavailable
+from chassis.events import Event
 from chassis.ids import new_secret
 from chassis.rpc import Channel
 from contracts.gen.internal.token.v1 import grants_pb2
@@ -155,6 +157,12 @@ class IssuerSessions:
         response.delete_cookie(
             self.cookie_of(client_id), path="/", secure=self._secure, httponly=True, samesite="lax"
         )
+
+    async def on_users_deleted(self, deleted: Sequence[Event]) -> None:
+        """Forget the browsers of deleted users; their sessions have ended."""
+        user_ids = [UUID(event.target_id) for event in deleted if event.target_id]
+        async with self._db.platform() as tx:
+            await store.forget_users(tx, user_ids)
 
     async def purge(self) -> None:
         """Forget what is over, for ever; a job of the service."""

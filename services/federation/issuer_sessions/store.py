@@ -66,6 +66,11 @@ async def forget_session(tx: Tx, session_id: UUID) -> None:
     )
 
 
+async def forget_users(tx: Tx, user_ids: Sequence[UUID]) -> None:
+    """Forget the browsers of users, of whichever client."""
+    await tx.execute("DELETE FROM issuer_sessions WHERE user_id = ANY($1)", list(user_ids))
+
+
 async def purge(tx: Tx, now: datetime) -> None:
     """Forget what is over, of all clients."""
     await tx.execute("DELETE FROM issuer_sessions WHERE expires_at <= $1", now)

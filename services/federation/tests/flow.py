@@ -23,11 +23,20 @@ from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from services.federation.authorize.models import ONE_FACTOR
 from tests.harness import Answer, System, Tenant
 
+PASSWORD = "correct horse battery staple"
 FORM = "application/x-www-form-urlencoded"
 REDIRECT = "https://app.example.com/callback"
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 PKCE = {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user who signed up, with `PASSWORD`."""
+
+    id: str
+    email: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,12 @@ class RelyingParty:
         }
         return await self.post("token", "/token", form)
 
+    async def userinfo(self, access_token: str) -> Answer:
+        """Ask who the user of a token is; 401 for a token that is not good any more."""
+        headers = {"authorization": f"Bearer {access_token}"}
+        caller = anybody(Access.OAUTH)
+        return await self.system.call("federation", "GET", "/userinfo", caller=caller, headers=headers)
+
     async def push(self, **changes: Any) -> Answer:
         """Push a request (RFC 9126)."""
         headers = changes.pop("headers", {})
@@ -104,7 +119,7 @@ class Browser:
     ) -> Answer:
         """Send a form, from our own page or from another site's, which comes without our cookies (`Lax`)."""
         site = "cross-site" if is_cross_site else "same-origin"
-        sent = {"content-type": FORM, "sec-fetch-site": site, **headers}
+        sent = {"content_type": FORM, "sec_fetch_site": site, **headers}
         content = urlencode(form, doseq=True).encode()
         return await self._call("POST", path, sent, content, is_cross_site=is_cross_site)
 
@@ -114,6 +129,19 @@ class Browser:
         location = answer.headers["location"]
         assert location.startswith("/"), location
         return await self.get(location)
+
+    async def log_in(self, answer: Answer, person: Person, password: str = PASSWORD) -> Answer:
+        """Log in on the page that an answer leads to, as far as the app's answer or another page of ours."""
+        page = await self.follow(answer)
+        assert page.status == 200, page.body
+        entered = await self.post("/login", {**fields_of(page), "email": person.email, "password": password})
+        return await self.follow(entered) if entered.status == 303 else entered
+
+    async def decide(self, answer: Answer, decision: str = "approve") -> Answer:
+        """Answer the consent page that an answer leads to."""
+        page = await self.follow(answer)
+        assert page.status == 200, page.body
+        return await self.post("/consent", {**fields_of(page), "decision": decision})
 
     async def _call(
         self,
@@ -167,6 +195,15 @@ def anybody(access: Access = Access.PUBLIC) -> CallerContext:
         ip="203.0.113.20",
         user_agent="pytest",
     )
+
+
+async def sign_up(system: System, tenant: Tenant) -> Person:
+    """Let somebody sign up."""
+    email = f"u-{secrets.token_hex(6)}@example.com"
+    body = {"email": email, "password": PASSWORD, "display_name": "Ada", "token_transport": "json"}
+    answer = await system.call("identity", "POST", "/api/auth/signup", caller=tenant.caller(), json=body)
+    assert answer.status == 201, answer.body
+    return Person(answer.json["user"]["id"], email)
 
 
 def user_of(tenant: Tenant, **changes: Any) -> users_pb2.User:

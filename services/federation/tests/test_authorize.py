@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from chassis.probes import Probes
 from services.federation.tests.flow import (
     CHALLENGE,
     REDIRECT,
@@ -281,7 +282,7 @@ async def test_form_when_another_site_sends_it_then_comes_back_with_cookies(
     assert (await browser.follow(kept)).status == 400
     wrong = await browser.post("/authorize", rp.request(redirect_uri="https://evil.example"))
     assert (wrong.status, wrong.headers.get("location")) == (400, None)
-    assert (await browser.post("/authorize", rp.request(), **{"content-type": "text/plain"})).status == 400
+    assert (await browser.post("/authorize", rp.request(), content_type="text/plain")).status == 400
 
 
 async def test_login_of_another_tenant_when_shown_then_no_login_here(
@@ -319,8 +320,6 @@ async def test_redis_when_away_then_app_is_told(
 ) -> None:
     """Who is logged in needs no Redis; who must log in is told to come back."""
     app = system.definitions["federation"].build(system.settings("federation", redis_url=None), system.clock)
-    from chassis.probes import Probes
-
     async with app.started():
         monkeypatch.setitem(system.faces, "federation", app.make_face(Probes(app.required, app.optional)))
         assert answer_of(await browser.get(rp.url()))["code"]
