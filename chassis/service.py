@@ -1,4 +1,4 @@
-"""A service: what each of them has, and its command line (`serve | migrate | migration | openapi`).
+"""A service: what each of them has, and its command line (`serve | migrate | migration | openapi | rewrap`).
 
 `app.py` of a service takes a `Service`, builds its slices on it from top to bottom, and returns
 `service.app(…)`.
@@ -25,7 +25,7 @@ from chassis import telemetry, workers
 from chassis.app import App, Job, Resource
 from chassis.bus import Bus
 from chassis.clock import Clock, SystemClock
-from chassis.database import Database
+from chassis.database import Database, DatabaseUnavailable
 from chassis.http import Router, ServiceFace, build_api
 from chassis.idempotency import Idempotency
 from chassis.internal_keys import InternalKeys
@@ -33,6 +33,7 @@ from chassis.one_time import OneTimeState
 from chassis.outbox import Outbox
 from chassis.probes import PATHS, Probes
 from chassis.ratelimit import closing_redis, connect_redis
+from chassis.rewrap import FAILED, Step, rewrap
 from chassis.rpc import Channel, RpcServer, RpcService, TlsFiles
 from chassis.sealing import Sealer, parse_key
 from chassis.settings import Environment, ServiceSettings, Settings
@@ -151,6 +152,7 @@ class Definition(Generic[S]):
     build: Build[S]
     tables: MetaData
     migrations: Path
+    rewraps: Sequence[Step] = ()
 
 
 def read_tls(settings: Settings) -> TlsFiles | None:
@@ -173,13 +175,15 @@ def main(definition: Definition[S]) -> int:
             return _migrate(definition)
         case ["migration", message]:
             return _draft_migration(definition, message)
+        case ["rewrap"]:
+            return _rewrap(definition)
         case ["openapi"]:
             sys.stdout.write(json.dumps(contract(definition), indent=1) + "\n")
             return 0
         case _:
             name = definition.settings.service
             sys.stderr.write(
-                f'usage: python -m services.{name} serve | migrate | migration "what" | openapi\n'
+                f'usage: python -m services.{name} serve | migrate | migration "what" | openapi | rewrap\n'
             )
             return 2
 
@@ -248,6 +252,25 @@ def _migrate(definition: Definition[S]) -> int:
         )
     )
     return 0
+
+
+def _rewrap(definition: Definition[S]) -> int:
+    settings = definition.settings.load()
+    telemetry.configure_logging(settings.log_level, settings.log_format, process=settings.service)
+    service = Service(settings)
+
+    async def run() -> int:
+        await service.db.start()
+        try:
+            return await rewrap(service.db, service.sealer, definition.tables, definition.rewraps)
+        finally:
+            await service.db.stop()
+
+    try:
+        return asyncio.run(run())
+    except DatabaseUnavailable:
+        sys.stderr.write("The database is away. What was sealed anew stays so: run it again.\n")
+        return FAILED
 
 
 def _draft_migration(definition: Definition[S], message: str) -> int:

@@ -8,6 +8,8 @@ lists functions, with their argument types, that only the jobs role may call. `c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -29,6 +31,10 @@ from sqlalchemy.orm import registry
 ALL_PRIVILEGES = "SELECT, INSERT, UPDATE, DELETE"
 OUTBOX_SHARDS = 16
 
+SEALED = "sealed"
+KEYED = "keyed"
+"""Members of a column's `info`: see `sealed_column` and `keyed_column`."""
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -36,6 +42,30 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What is told of rows that were made under a former master key: `where` they still need it, and why."""
+
+    remark: str
+    where: str = "true"
+
+
+def sealed_column(row: str, *, nullable: bool = False) -> Column[bytes]:
+    """Return a column of values that `chassis.sealing.Sealer` has sealed, for `rewrap` to find.
+
+    `row` is the name that each is bound to, of columns of its row, bytes as hex: `signing_key:{kid}`.
+    """
+    return Column(LargeBinary, nullable=nullable, info={SEALED: row})
+
+
+def keyed_column(keyed: Keyed, *, nullable: bool = False) -> Column[bytes]:
+    """Return a column that begins with the id of the master key that something in its row was derived from.
+
+    It cannot be sealed anew; `rewrap` tells how many rows keep a former key from being dropped.
+    """
+    return Column(LargeBinary, nullable=nullable, info={KEYED: keyed})
 
 
 def table_registry() -> registry:
@@ -80,7 +110,7 @@ def _add_chassis_tables(metadata: MetaData) -> None:
         Column("key_hash", LargeBinary, primary_key=True),
         Column("request_hash", LargeBinary, nullable=False),
         Column("status", Integer),
-        Column("answer", LargeBinary),
+        Column("answer", LargeBinary, info={SEALED: "idempotency:{key_hash}"}),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("locked_until", DateTime(timezone=True), nullable=False),
         Index("ix_idempotency_keys_created_at", "created_at"),

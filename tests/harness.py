@@ -148,6 +148,7 @@ class System:
     servers: Servers
     clock: AdjustableClock
     root_key: str
+    spare_key: str
     definitions: dict[str, Definition[Any]]
     environment: dict[str, str]
     ports: dict[str, int]
@@ -165,6 +166,7 @@ class System:
             servers=servers,
             clock=AdjustableClock(),
             root_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            spare_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             definitions=definitions,
             environment=_database_urls(servers.postgres_url),
             ports={name: _free_port() for name in SERVICES},
@@ -199,6 +201,8 @@ class System:
             "nats_url": SecretStr(self.servers.nats_url(name)),
             "redis_url": SecretStr(self.servers.redis_url),
             "master_key": SecretStr(self.root_key),
+            # Opened with and not used: what a test seals anew under it, the running processes can read.
+            "master_key_previous": SecretStr(self.spare_key),
             "internal_keys": SecretStr(InternalKeys.derive(self.root_key, pairs_of(name)).render()),
             "base_url": BASE_URL,
             "grpc_port": self.ports[name],

@@ -14,6 +14,7 @@ from services.audit.checkpoints.routes import routes as checkpoint_routes
 from services.audit.checkpoints.service import Checkpoints
 from services.audit.config import AuditSettings
 from services.audit.ingest.chain import Chains
+from services.audit.ingest.heads import prove_anew
 from services.audit.ingest.rpc import ingest_rpc
 from services.audit.ingest.service import CONSUMER, SUBJECT, Ingest
 from services.audit.query.routes import routes as query_routes
@@ -64,5 +65,9 @@ def build(settings: AuditSettings, clock: Clock | None = None) -> App:
 
 
 DEFINITION = Definition(
-    settings=AuditSettings, build=build, tables=Base.metadata, migrations=Path(__file__).parent / "migrations"
+    settings=AuditSettings,
+    build=build,
+    tables=Base.metadata,
+    migrations=Path(__file__).parent / "migrations",
+    rewraps=[prove_anew],
 )

@@ -173,7 +173,8 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
         failure_window=settings.lockout_window,
     )
     totp_factor = TotpFactor(service.sealer, clock)
-    recovery_factor = RecoveryCodeFactor(CodeHasher(service.sealer.derive_all("recovery-code")), clock)
+    codes = CodeHasher(service.sealer.derive_all("recovery-code"), service.sealer.key_id)
+    recovery_factor = RecoveryCodeFactor(codes, clock)
     sources: list[FactorSource] = [totp_factor, recovery_factor, PasskeyFactors()]
     gate = LoginGate(
         db,

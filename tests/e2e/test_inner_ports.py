@@ -27,7 +27,13 @@ from contracts.gen.auth.v1 import admin_pb2, auth_pb2, token_pb2
 from contracts.gen.internal.audit.v1 import ingest_pb2
 from contracts.gen.internal.identity.v1 import admins_pb2, step_up_pb2, users_pb2
 from contracts.gen.internal.orgs.v1 import clients_pb2
-from contracts.gen.internal.token.v1 import exchange_pb2, grants_pb2, secrets_pb2, sessions_pb2, verification_pb2
+from contracts.gen.internal.token.v1 import (
+    exchange_pb2,
+    grants_pb2,
+    secrets_pb2,
+    sessions_pb2,
+    verification_pb2,
+)
 from contracts.topology import CALLS, PUBLIC_RPC_OWNERS, RPC_CALLERS, SERVICES, pairs_of
 from tests.e2e.stack import Login, Stack, Tenant
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, SmallInteger, Text, Uuid
 from sqlmodel import Field
 
+from chassis.tables import sealed_column
 from services.audit.ingest.models import Head
 from services.audit.tables import Base
 
@@ -34,11 +35,11 @@ class CheckpointKeyRow(Base, table=True):
     """The one signing key, sealed; `slot` is always 1, so that two processes cannot make two."""
 
     __tablename__ = "checkpoint_keys"
-    __table_args__ = ({"info": {"jobs_role": "SELECT, INSERT"}},)
+    __table_args__ = ({"info": {"jobs_role": "SELECT, INSERT, UPDATE (sealed_key)"}},)
 
     slot: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
     kid: str = Field(sa_column=Column(Text, nullable=False))
-    sealed_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed_key: bytes = Field(sa_column=sealed_column("checkpoint_key:{kid}"))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 

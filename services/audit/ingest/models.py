@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
+from chassis.tables import Keyed, keyed_column
 from services.audit.tables import Base
 
 PLATFORM = UUID(int=0)
@@ -76,7 +77,11 @@ class AuditEventRow(Base, table=True):
     user_agent: str = Field(sa_column=Column(Text, nullable=False))
     request_id: str = Field(sa_column=Column(Text, nullable=False))
     data: str = Field(sa_column=Column(JSON, nullable=False))
-    key_id: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    key_id: bytes = Field(
+        sa_column=keyed_column(
+            Keyed("Events are verified under the key they were written under: keep it as long as them.")
+        )
+    )
     hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 

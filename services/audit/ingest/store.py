@@ -29,6 +29,34 @@ async def lock_heads(tx: Tx, client_ids: Collection[UUID]) -> dict[UUID, Head]:
     return {row["client_id"]: head_of(row) for row in rows}
 
 
+async def lock_heads_of_other_keys(tx: Tx, key_id: bytes, after: UUID | None, limit: int) -> list[Head]:
+    """Lock heads that are proven under another key than this one, in the order in which all lock them."""
+    rows = await tx.fetch(
+        """
+        SELECT client_id, position, hash, checkpoint_position, key_id, mac, broken_position FROM chain_heads
+        WHERE key_id <> $1 AND ($2::uuid IS NULL OR client_id > $2) ORDER BY client_id LIMIT $3 FOR UPDATE
+        """,
+        key_id,
+        after,
+        limit,
+    )
+    return [head_of(row) for row in rows]
+
+
+async def put_proofs(tx: Tx, heads: Sequence[Head]) -> None:
+    """Store the proofs of locked heads."""
+    await tx.execute(
+        """
+        UPDATE chain_heads AS h SET key_id = n.key_id, mac = n.mac
+        FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n(client_id, key_id, mac)
+        WHERE h.client_id = n.client_id
+        """,
+        [head.client_id for head in heads],
+        [head.key_id for head in heads],
+        [head.mac for head in heads],
+    )
+
+
 async def last_links(tx: Tx, client_ids: Collection[UUID]) -> dict[UUID, tuple[int, bytes]]:
     """Return position and hash of the newest row of those chains that have rows."""
     rows = await tx.fetch(

@@ -8,10 +8,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, Index, LargeBinary, Text, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, Index, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
+from chassis.tables import sealed_column
 from contracts.admin_roles import Role
 from services.identity.tables import Base
 
@@ -48,8 +49,8 @@ class AdminUserRow(Base, table=True):
     scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     status: str = Field(sa_column=Column(Text, nullable=False))
     mfa_required: bool = Field(sa_column=Column(Boolean, nullable=False))
-    totp_secret: bytes | None = Field(sa_column=Column(LargeBinary))
-    totp_pending: bytes | None = Field(sa_column=Column(LargeBinary))
+    totp_secret: bytes | None = Field(sa_column=sealed_column("admin-totp:{id}", nullable=True))
+    totp_pending: bytes | None = Field(sa_column=sealed_column("admin-totp:{id}", nullable=True))
     totp_last_step: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     sso_issuer: str | None = Field(sa_column=Column(Text))
     sso_subject: str | None = Field(sa_column=Column(Text))

@@ -10,9 +10,10 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, DateTime, Index, Integer, LargeBinary, Text, text
+from sqlalchemy import CheckConstraint, Column, DateTime, Index, Integer, Text, text
 from sqlmodel import Field
 
+from chassis.tables import sealed_column
 from services.identity.tables import Base
 
 
@@ -59,7 +60,7 @@ class MailRow(Base, table=True):
     id: UUID = Field(primary_key=True)
     client_id: UUID = Field()
     kind: str = Field(sa_column=Column(Text, nullable=False))
-    sealed: bytes | None = Field(sa_column=Column(LargeBinary))
+    sealed: bytes | None = Field(sa_column=sealed_column("mail:{id}", nullable=True))
     email_hash: str = Field(sa_column=Column(Text, nullable=False))
     status: str = Field(sa_column=Column(Text, nullable=False, server_default=text("'queued'")))
     attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))

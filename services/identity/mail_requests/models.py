@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, LargeBinary, Text
+from sqlalchemy import Column, DateTime, Text
 from sqlmodel import Field
 
 from chassis.context import Access, CallerContext
+from chassis.tables import sealed_column
 from services.identity.tables import Base
 from services.identity.users.email import Email
 
@@ -33,7 +34,7 @@ class MailRequestRow(Base, table=True):
     id: UUID = Field(primary_key=True)
     client_id: UUID = Field()
     kind: str = Field(sa_column=Column(Text, nullable=False))
-    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=sealed_column("mail_request:{id}"))
     due_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 

@@ -33,9 +33,10 @@ def normalized(typed: str) -> str:
 class CodeHasher:
     """Hashes codes with a key, each for its user, so that a stolen table opens nothing."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        """Take the present key first, then those it replaced."""
+    def __init__(self, keys: Sequence[bytes], key_id: bytes) -> None:
+        """Take the present key first, then those it replaced, and the id of the present master key."""
         self._keys = keys
+        self.key_id = key_id
 
     def hash(self, user_id: UUID, code: str) -> bytes:
         """Return the 32 bytes to store."""

@@ -42,9 +42,8 @@ class RecoveryCodeFactor:
         """
         codes = new_codes()
         await store.delete(tx, user_id)
-        await store.insert(
-            tx, user_id, [self._hasher.hash(user_id, code) for code in codes], self._clock.now()
-        )
+        hashes = [self._hasher.hash(user_id, code) for code in codes]
+        await store.insert(tx, user_id, hashes, self._hasher.key_id, self._clock.now())
         return codes
 
     async def remove(self, tx: Tx, user_id: UUID) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, ForeignKey, LargeBinary, Uuid
 from sqlmodel import Field
 
+from chassis.tables import Keyed, keyed_column
 from services.identity.tables import Base
 
 
@@ -24,6 +25,15 @@ class RecoveryCodeRow(Base, table=True):
     client_id: UUID = Field()
     generated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     used_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
+    key_id: bytes | None = Field(
+        sa_column=keyed_column(
+            Keyed(
+                "Unused recovery codes that open only under a former key: their users must make new ones.",
+                where="used_at IS NULL",
+            ),
+            nullable=True,
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)

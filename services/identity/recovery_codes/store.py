@@ -10,16 +10,17 @@ from chassis.database import Tx
 from services.identity.recovery_codes.models import CodesLeft
 
 
-async def insert(tx: Tx, user_id: UUID, hashes: Sequence[bytes], now: datetime) -> None:
+async def insert(tx: Tx, user_id: UUID, hashes: Sequence[bytes], key_id: bytes, now: datetime) -> None:
     """Store the codes of a user who has none."""
     await tx.execute(
         """
-        INSERT INTO recovery_codes (user_id, client_id, code_hash, generated_at)
-        SELECT $1, current_client(), code_hash, $3 FROM unnest($2::bytea[]) AS code_hash
+        INSERT INTO recovery_codes (user_id, client_id, code_hash, generated_at, key_id)
+        SELECT $1, current_client(), code_hash, $3, $4 FROM unnest($2::bytea[]) AS code_hash
         """,
         user_id,
         list(hashes),
         now,
+        key_id,
     )
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, LargeBinary, Uuid, text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Uuid, text
 from sqlmodel import Field
 
+from chassis.tables import sealed_column
 from services.identity.logins.models import Opened
 from services.identity.tables import Base
 
@@ -26,10 +27,10 @@ class TotpSecretRow(Base, table=True):
         sa_column=Column(Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     )
     client_id: UUID = Field()
-    active: bytes | None = Field(sa_column=Column(LargeBinary))
+    active: bytes | None = Field(sa_column=sealed_column("totp:{user_id}", nullable=True))
     last_used_step: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     enabled_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
-    pending: bytes | None = Field(sa_column=Column(LargeBinary))
+    pending: bytes | None = Field(sa_column=sealed_column("totp:{user_id}", nullable=True))
     pending_since: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
     pending_beside_factor: bool = Field(
         sa_column=Column(Boolean, nullable=False, server_default=text("false"))

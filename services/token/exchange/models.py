@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, LargeBinary
 from sqlmodel import Field
 
+from chassis.tables import sealed_column
 from services.token.tables import Base
 
 
@@ -20,7 +21,7 @@ class ExchangeCodeRow(Base, table=True):
     code_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     client_id: UUID = Field()
     session_id: UUID | None = Field(default=None)
-    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=sealed_column("exchange_code:{code_hash}"))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
 

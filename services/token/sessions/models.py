@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
+from chassis.tables import Keyed, keyed_column
 from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.token_use import ACCESS
 from services.token.tables import Base
@@ -90,7 +91,15 @@ class RefreshTokenRow(Base, table=True):
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     used_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
-    seed: bytes | None = Field(sa_column=Column(LargeBinary))
+    seed: bytes | None = Field(
+        sa_column=keyed_column(
+            Keyed(
+                "Their successors can be asked for again for REFRESH_REUSE_GRACE; wait five minutes.",
+                where="used_at > now() - interval '5 minutes'",
+            ),
+            nullable=True,
+        )
+    )
     successor_hash: bytes | None = Field(sa_column=Column(LargeBinary))
 
 

@@ -14,13 +14,13 @@ from sqlalchemy import (
     Column,
     DateTime,
     Index,
-    LargeBinary,
     SmallInteger,
     Text,
     text,
 )
 from sqlmodel import Field
 
+from chassis.tables import sealed_column
 from services.token.signing.algorithms import Algorithm
 from services.token.tables import Base
 
@@ -60,7 +60,7 @@ class SigningKeyRow(Base, table=True):
     alg: str = Field(sa_column=Column(Text, nullable=False))
     status: str = Field(sa_column=Column(Text, nullable=False))
     public_jwk: str = Field(sa_column=Column(Text, nullable=False))
-    sealed: bytes | None = Field(sa_column=Column(LargeBinary))
+    sealed: bytes | None = Field(sa_column=sealed_column("signing_key:{kid}", nullable=True))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     activated_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
     retires_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
@@ -89,7 +89,7 @@ class JwtSecretRow(Base, table=True):
     kid: str = Field(sa_column=Column(Text, primary_key=True))
     client_id: UUID = Field(nullable=False)
     status: str = Field(sa_column=Column(Text, nullable=False))
-    sealed: bytes | None = Field(sa_column=Column(LargeBinary))
+    sealed: bytes | None = Field(sa_column=sealed_column("jwt_secret:{kid}", nullable=True))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     revoked_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True)))
 
@@ -101,7 +101,7 @@ class SealCheckRow(Base, table=True):
     __table_args__ = (CheckConstraint("id = 1", name="single"),)
 
     id: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
-    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=sealed_column("seal_check:{id}"))
 
 
 @dataclass(frozen=True, slots=True)
