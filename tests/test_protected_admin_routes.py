@@ -18,6 +18,11 @@ from tests.harness import Answer, System
         ("orgs", "POST", "rotate-key", None, 200),
         ("orgs", "POST", "api-keys", {"name": "ci", "kind": "secret"}, 201),
         ("orgs", "DELETE", "api-keys/{key}", None, 204),
+        ("orgs", "POST", "apps", {"name": "x", "redirect_uris": ["https://rp.example/cb"]}, 201),
+        ("orgs", "PATCH", "apps/{app}", {"redirect_uris": ["https://other.example/cb"]}, 200),
+        ("orgs", "POST", "apps/{app}/secrets", None, 201),
+        ("orgs", "POST", "apps/{app}/secrets/{app_secret}/rotate", {}, 200),
+        ("orgs", "POST", "initial-access-tokens", None, 201),
         ("token", "POST", "rotate-secret", None, 200),
         ("token", "POST", "rotate-signing-key?force=true", None, 200),
         ("token", "POST", "signing-keys/{kid}/revoke", None, 200),
@@ -35,7 +40,7 @@ async def test_route_when_called_by_an_admin_then_asks_for_a_proof_of_this_clien
     tenant, other, admin = await system.tenant(), await system.tenant(), await new_admin(system)
     await admin.token()
     assert admin.app is not None
-    ids = {"key": "", "account": "", "account_key": "", "kid": ""}
+    ids = {"key": "", "account": "", "account_key": "", "kid": "", "app": "", "app_secret": ""}
     keys = f"/api/admin/clients/{tenant.id}/api-keys"
     if "{key}" in path:
         made = await system.call("orgs", "POST", keys, caller=system.admin(), json={"name": "x"})
@@ -51,6 +56,12 @@ async def test_route_when_called_by_an_admin_then_asks_for_a_proof_of_this_clien
         ids["account"] = (made.json.get("service_account") or made.json["account"])["id"]
         listed = await system.call("token", "GET", f"{accounts}/{ids['account']}/keys", caller=system.admin())
         ids["account_key"] = listed.json["items"][0]["id"] if listed.json["items"] else ""
+
+    if "{app}" in path:
+        ids["app"], _ = await system.app(tenant)
+        secrets = f"/api/admin/clients/{tenant.id}/apps/{ids['app']}/secrets"
+        listed = await system.call("orgs", "GET", secrets, caller=system.admin())
+        ids["app_secret"] = listed.json["items"][0]["id"]
 
     async def call(client_id: Any, token: str | None = None, query: str = "") -> Answer:
         target = f"/api/admin/clients/{client_id}/{path.format(**ids)}{query}"

@@ -39,6 +39,7 @@ from services.federation.logout.routes import routes as logout_routes
 from services.federation.logout.service import LogoutService
 from services.federation.par.routes import routes as par_routes
 from services.federation.par.service import ParService
+from services.federation.registration.routes import routes as registration_routes
 from services.federation.tables import Base
 from services.federation.userinfo.routes import routes as userinfo_routes
 from services.federation.userinfo.service import UserinfoService
@@ -50,7 +51,8 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
     db, bus = service.db, service.bus
     token = service.channel("token", settings.token_grpc)
     logins = IssuerSessions(service.db, service.clock, token, settings.base_url)
-    apps = AppDirectory(service.channel("orgs", settings.orgs_grpc), bus)
+    orgs = service.channel("orgs", settings.orgs_grpc)
+    apps = AppDirectory(orgs, bus)
     tokens = IssuerTokens(token)
 
     to_apps = PublicClient(
@@ -129,6 +131,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
             login_routes(hosted_login, waiting_for_login),
             consent_page_routes(authorization, requests, logins, browsers, redirector),
             par_routes(par),
+            registration_routes(orgs, settings.base_url),
             consent_routes(consents, Cursors(service.sealer)),
         ],
         rpc=[],

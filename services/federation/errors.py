@@ -66,3 +66,10 @@ class LogoutRequestGone(InvalidRequest):
 
     code = "logout_request_gone"
     detail = "This page is not valid any more. Go back to the app and log out again."
+
+
+class RegistrationBodyRefused(InvalidRequest):
+    """The body of a registration is no JSON document (RFC 7591 §3.1)."""
+
+    code = "invalid_client_metadata"
+    detail = "The body must be a JSON object."

@@ -164,6 +164,7 @@ class AppService:
             if after == before:
                 return before
             _check(after.fields, client, self._urls)
+            _refuse_trust_in_registered(after)
             after = replace(after, updated_at=self._clock.now())
             await store.update(tx, after)
             shown_before, shown_after = difference(before, after)
@@ -334,6 +335,13 @@ def _check(fields: AppFields, client: Client | None, urls: PublicUrls) -> None:
     if client is None:
         raise ClientNotFound
     check_fields(fields, OidcSettings.of(client.settings), urls)
+
+
+def _refuse_trust_in_registered(app: StoredApp) -> None:
+    """Who registered itself is whoever it says it is: its users are always asked, whatever an admin thinks."""
+    if app.is_registered and app.fields.is_trusted:
+        fault = FieldError(field="trusted", code="registered_app", detail="cannot be true, it registered itself")
+        raise UnprocessableRequest(errors=(fault,))
 
 
 def _found(app: StoredApp | None) -> StoredApp:
