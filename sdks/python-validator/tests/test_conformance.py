@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ import pytest
 from authservice_validator import (
     HmacKey,
     KeyRefused,
+    Needs,
+    ProtectedResource,
+    Refusal,
+    RequestFacts,
     RevocationSet,
     TokenRevoked,
     TokenVerifier,
     ValidatorError,
 )
+from authservice_validator.dpop import DpopInvalid, DpopProof, read_proof
 from authservice_validator.keys import read_jwk
+from authservice_validator.resource import metadata_url
 
 CONFORMANCE = Path(__file__).resolve().parents[2] / "conformance"
 VECTORS: dict[str, Any] = json.loads((CONFORMANCE / "vectors.json").read_text())
@@ -103,3 +110,61 @@ async def test_verify_when_something_is_revoked_then_tokens_it_names_die(
             await verifier.verify(token)
     else:
         assert (await verifier.verify(token)).kid == "rs-1"
+
+
+def read(vector: dict[str, Any]) -> DpopProof:
+    return read_proof(
+        vector["proof"],
+        method=vector["method"],
+        url=vector["url"],
+        now=VECTORS["proof_verifier"]["now"],
+        access_token=vector["access_token"],
+        jkt=vector["jkt"],
+    )
+
+
+PROOFS = {vector["id"]: vector for vector in VECTORS["proofs"]}
+
+
+@pytest.mark.parametrize("vector", named("proofs"))
+def test_read_proof_when_given_a_vector_then_answers_as_it_says(vector: dict[str, Any]) -> None:
+    control = PROOFS[vector["control"]]
+    assert read(control).nonce == control["nonce"] or control["nonce"] is None
+    if vector["expect"] == "invalid_dpop_proof":
+        with pytest.raises(DpopInvalid):
+            read(vector)
+        return
+    # Whether a nonce is one of its own is for the server to say.
+    is_its_own = vector["nonce"] is None or read(vector).nonce == vector["nonce"]
+    assert is_its_own == (vector["expect"] == "valid")
+
+
+@pytest.mark.parametrize("vector", named("requests"))
+async def test_authenticate_when_given_a_vector_then_lets_in_or_tells_as_it_says(
+    vector: dict[str, Any], conforming: Make
+) -> None:
+    verifier = conforming("jwks", {"token_uses": ["access", "oauth"]})
+    resource = ProtectedResource(verifier, **vector["guard"])
+    max_age = vector["need"].get("max_age")
+    needs = Needs(
+        tuple(vector["need"].get("scopes", ())),
+        tuple(vector["need"].get("acr_values", ())),
+        None if max_age is None else timedelta(seconds=max_age),
+    )
+    facts = RequestFacts(vector["authorization"], vector["dpop"], vector["method"], vector["url"])
+    if vector["status"] == 200:
+        assert (await resource.authenticate(facts, needs)).sub == vector["subject"]
+        return
+    with pytest.raises(Refusal) as refusal:
+        await resource.authenticate(facts, needs)
+    told = (refusal.value.status, refusal.value.reason, refusal.value.headers["WWW-Authenticate"])
+    assert told == (vector["status"], vector["code"], vector["challenge"])
+
+
+def test_metadata_url_when_given_a_vector_then_answers_as_it_says() -> None:
+    for vector in VECTORS["metadata"]:
+        if vector["url"] is None:
+            with pytest.raises(ValueError, match=r"URL|fragment"):
+                metadata_url(vector["resource"])
+        else:
+            assert metadata_url(vector["resource"]) == vector["url"]

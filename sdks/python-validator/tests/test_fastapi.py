@@ -1,15 +1,23 @@
 """The FastAPI dependencies, through HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Annotated
 
 import httpx
 import pytest
 from fastapi import Depends, FastAPI
 
-from authservice_validator import TokenVerifier, VerifiedClaims
-from authservice_validator.fastapi import install_problem_handler, require_scopes, require_user
-from authservice_validator.testing import LocalIssuer, ManualClock
+from authservice_validator import ProtectedResource, TokenVerifier, VerifiedClaims
+from authservice_validator.fastapi import (
+    install_problem_handler,
+    metadata_router,
+    require,
+    require_scopes,
+    require_user,
+)
+from authservice_validator.testing import LocalIssuer, ManualClock, ProofKey
 
 
 def build(verifier: TokenVerifier) -> FastAPI:
@@ -145,3 +153,110 @@ def test_openapi_when_generated_then_names_the_scheme(verifier: TokenVerifier) -
 def test_require_scopes_when_none_is_named_then_is_refused(verifier: TokenVerifier) -> None:
     with pytest.raises(ValueError, match="scope"):
         require_scopes(verifier)
+
+
+RESOURCE = "https://api.example.com"
+METADATA = f'resource_metadata="{RESOURCE}/.well-known/oauth-protected-resource"'
+
+
+@pytest.fixture
+async def guarded(verifier: TokenVerifier) -> AsyncIterator[httpx.AsyncClient]:
+    """A resource that takes bound tokens, asks for a fresh login, and tells of itself."""
+    resource = ProtectedResource(
+        verifier, resource=RESOURCE, authorization_servers=["https://auth.test"], dpop="accepted"
+    )
+    nonced = ProtectedResource(verifier, resource=RESOURCE, dpop="required", nonce=lambda: "n-1")
+    app, mounted = FastAPI(), FastAPI()
+    strong = require(resource, acr_values=["urn:authservice:acr:2fa"], max_age=timedelta(minutes=5))
+
+    @mounted.get("/orders")
+    async def orders(claims: Annotated[VerifiedClaims, Depends(require_user(resource))]) -> str:
+        return claims.sub
+
+    @app.post("/transfers")
+    async def transfer(claims: Annotated[VerifiedClaims, Depends(strong)]) -> str:
+        return claims.sub
+
+    @app.get("/nonced")
+    async def with_nonce(claims: Annotated[VerifiedClaims, Depends(require_user(nonced))]) -> str:
+        return claims.sub
+
+    app.include_router(metadata_router(resource))
+    app.mount("/shop", mounted)
+    install_problem_handler(app)
+    install_problem_handler(mounted)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+async def test_require_when_the_login_is_weak_or_old_then_asks_for_another(
+    guarded: httpx.AsyncClient, issuer: LocalIssuer, clock: ManualClock
+) -> None:
+    now = int(clock())
+    good = issuer.token("k1", acr="urn:authservice:acr:2fa", auth_time=now - 300)
+    assert (await guarded.post("/transfers", headers=bearer(good))).status_code == 200
+    clock.advance(1)
+    old = await guarded.post("/transfers", headers=bearer(good))
+    assert (old.status_code, old.json()["code"]) == (401, "insufficient_user_authentication")
+    wanted = f'acr_values="urn:authservice:acr:2fa", max_age="300", {METADATA}'
+    assert old.headers["WWW-Authenticate"].startswith('Bearer error="insufficient_user_authentication"')
+    assert old.headers["WWW-Authenticate"].endswith(wanted)
+
+
+async def test_require_when_a_bound_token_has_its_proof_then_it_comes_in_once(
+    guarded: httpx.AsyncClient, issuer: LocalIssuer, clock: ManualClock
+) -> None:
+    key, url = ProofKey(clock), f"{RESOURCE}/shop/orders"
+    token = issuer.token("k1", cnf={"jkt": key.jkt})
+    proof = key.proof("GET", url, token)
+    headers = {"Authorization": f"DPoP {token}", "DPoP": proof}
+    answers = await asyncio.gather(*(guarded.get("/shop/orders?page=2", headers=headers) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 19
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 401} == {
+        "invalid_dpop_proof"
+    }
+    stolen = {**headers, "DPoP": ProofKey(clock).proof("GET", url, token)}
+    elsewhere = {**headers, "DPoP": key.proof("GET", f"{RESOURCE}/orders", token)}
+    for wrong in (stolen, elsewhere, bearer(token)):
+        assert (await guarded.get("/shop/orders", headers=wrong)).status_code == 401
+
+
+async def test_require_when_a_nonce_is_due_then_asks_for_it_and_takes_it(
+    guarded: httpx.AsyncClient, issuer: LocalIssuer, clock: ManualClock
+) -> None:
+    key, url = ProofKey(clock), f"{RESOURCE}/nonced"
+    token = issuer.token("k1", cnf={"jkt": key.jkt})
+    headers = {"Authorization": f"DPoP {token}", "DPoP": key.proof("GET", url, token)}
+    asked = await guarded.get("/nonced", headers=headers)
+    assert (asked.status_code, asked.json()["code"], asked.headers["DPoP-Nonce"]) == (
+        401,
+        "use_dpop_nonce",
+        "n-1",
+    )
+    headers["DPoP"] = key.proof("GET", url, token, nonce="n-1")
+    assert (await guarded.get("/nonced", headers=headers)).status_code == 200
+
+
+async def test_metadata_when_asked_then_says_what_the_resource_takes(guarded: httpx.AsyncClient) -> None:
+    answer = await guarded.get("/.well-known/oauth-protected-resource")
+    assert answer.json() == {
+        "resource": RESOURCE,
+        "authorization_servers": ["https://auth.test"],
+        "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": ["ES256", "EdDSA", "RS256"],
+    }
+    assert (
+        (await guarded.post("/transfers")).headers["WWW-Authenticate"].startswith(f"Bearer {METADATA}, DPoP")
+    )
+
+
+@pytest.mark.parametrize(
+    "unsafe", [{"scopes": ['a" error="x']}, {"acr_values": ["a\r\nb"]}, {"max_age": timedelta(seconds=0.5)}]
+)
+def test_require_when_a_need_would_break_a_challenge_then_is_refused(
+    unsafe: dict[str, object], verifier: TokenVerifier
+) -> None:
+    with pytest.raises(ValueError, match=r"words|seconds"):
+        require(verifier, **unsafe)  # type: ignore[arg-type] - a table of keyword arguments
+    with pytest.raises(ValueError, match="resource"):
+        ProtectedResource(verifier, dpop="required")

@@ -252,12 +252,17 @@ def test_revocations_when_the_kind_or_time_is_unclear_then_refuse_aloud() -> Non
 
 def test_public_names_when_changed_then_this_test_is_changed_with_them() -> None:
     assert authservice_validator.__all__ == [
+        "Dpop",
         "FetchedJwks",
         "HmacKey",
         "JwksKeys",
         "KeyRefused",
         "KeySource",
         "KeysUnavailable",
+        "Needs",
+        "ProtectedResource",
+        "Refusal",
+        "RequestFacts",
         "RevocationKind",
         "RevocationSet",
         "Revocations",

@@ -19,17 +19,23 @@ from authservice_validator.errors import (
 from authservice_validator.fetch import FetchedJwks
 from authservice_validator.jwks import JwksKeys
 from authservice_validator.keys import HmacKey, KeyRefused, KeySource, VerificationKey
+from authservice_validator.resource import Dpop, Needs, ProtectedResource, Refusal, RequestFacts
 from authservice_validator.revocation import RevocationKind, Revocations, RevocationSet
 from authservice_validator.status_list import StatusLists
 from authservice_validator.verifier import TokenVerifier
 
 __all__ = [
+    "Dpop",
     "FetchedJwks",
     "HmacKey",
     "JwksKeys",
     "KeyRefused",
     "KeySource",
     "KeysUnavailable",
+    "Needs",
+    "ProtectedResource",
+    "Refusal",
+    "RequestFacts",
     "RevocationKind",
     "RevocationSet",
     "Revocations",

@@ -25,6 +25,7 @@ class VerifiedClaims:
 
     Attributes:
         kid: name of the signing key, from the header.
+        azp: the app that a token of the use `oauth` was given to.
         scopes: the words of `scope`, whichever of the two claims the token carries.
         cnf: proof-of-possession binding (RFC 9449); whoever accepts the token must also check the proof.
         act: who acts as the subject (RFC 8693 §4.1), for instance a support engineer.
@@ -41,6 +42,7 @@ class VerifiedClaims:
     sid: str | None
     client_id: str
     token_use: str
+    azp: str | None
     email: str | None
     role: str | None
     email_verified: bool | None
@@ -79,6 +81,7 @@ def read_claims(payload: dict[str, object], *, kid: str) -> VerifiedClaims:
         sid=_text(payload, "sid"),
         client_id=_required_text(payload, "client_id"),
         token_use=_required_text(payload, "token_use"),
+        azp=_text(payload, "azp"),
         email=_text(payload, "email"),
         role=_text(payload, "role"),
         email_verified=_flag(payload, "email_verified"),

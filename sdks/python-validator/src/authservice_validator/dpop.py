@@ -1,14 +1,15 @@
 """Proofs of possession (RFC 9449): that whoever sends a token, or asks for one, holds a certain key.
 
-`read_proof` makes every check of §4.3 that needs no memory. What is left is the caller's: that the request has
-one `DPoP` header only, that the proof's `jti` was not seen before (`DpopProof.expires_at` says for how long to
-remember it), and, where nonces are demanded, that `DpopProof.nonce` is one of its own.
+`read_proof` makes every check of §4.3 that needs no memory. What is left is the caller's: that the request
+has one `DPoP` header only, that the proof's `jti` was not seen before (`DpopProof.expires_at` says for how
+long to remember it), and, where nonces are demanded, that `DpopProof.nonce` is one of its own.
 """
 
 import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +35,8 @@ _THUMBPRINT_MEMBERS: Final = {
     "OKP": ("crv", "kty", "x"),
 }
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# What `urlsplit` would take out or put up with, and no two parsers alike.
+_NOT_IN_URLS: Final = re.compile(r"[\s\\]")
 
 
 class DpopInvalid(TokenError):
@@ -163,6 +166,8 @@ def _key(header: dict[str, object]) -> tuple[VerificationKey, str]:
 
 def _target(url: str) -> tuple[str, str, int | None, str]:
     """A URL without query and fragment, in the one form of RFC 3986 §6.2.2 and §6.2.3."""
+    if _NOT_IN_URLS.search(url):
+        raise DpopInvalid("a URL holds white space or a backslash")
     try:
         parts: SplitResult = urlsplit(url)
         port = parts.port

@@ -7,28 +7,30 @@
     @app.get("/orders")
     async def orders(user: Annotated[VerifiedClaims, Depends(require_user(verifier))]) -> list[Order]: ...
 
-Needs the extra `authservice-validator[fastapi]`.
+Instead of a verifier they take a `ProtectedResource`, which tells callers where its metadata is (RFC 9728),
+and takes tokens bound to a key with their proofs (RFC 9449). Needs the extra
+`authservice-validator[fastapi]`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Final
+from urllib.parse import quote, urlsplit
 
-from fastapi import FastAPI, HTTPException, Request, Security
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authservice_validator.claims import VerifiedClaims
-from authservice_validator.errors import (
-    KeysUnavailable,
-    RevocationsUnavailable,
-    TokenError,
-    TokenInvalid,
-)
+from authservice_validator.resource import Needs, ProtectedResource, Refusal, RequestFacts
 from authservice_validator.verifier import TokenVerifier
 
 _PROBLEM_JSON: Final = "application/problem+json"
 # Only for the OpenAPI document. FastAPI's own parsing is lenient, so the header is read here.
 _SCHEME: Final = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An AuthService access token.")
+
+Guard = TokenVerifier | ProtectedResource
+Dependency = Callable[..., Awaitable[VerifiedClaims]]
 
 
 class AccessRefused(HTTPException):
@@ -44,40 +46,71 @@ class AccessRefused(HTTPException):
         self.code = code
 
 
-def require_user(verifier: TokenVerifier) -> Callable[..., Awaitable[VerifiedClaims]]:
-    """A dependency that gives the claims of the request's bearer token.
+def require_user(guard: Guard) -> Dependency:
+    """A dependency that gives the claims of the request's token.
 
-    Answers 401 without a good token (RFC 6750 §3), 503 while the issuer's keys cannot be loaded. A token
-    bound to a key (`cnf`) is refused: as a bearer token it may be stolen (RFC 9449 §7.2).
+    Answers 401 without a good token (RFC 6750 §3), 503 while it cannot be checked. A token bound to a key
+    (`cnf`) is refused as a bearer token, for it may be stolen (RFC 9449 §7.2); a resource with `dpop` takes
+    it with its proof.
     """
-
-    async def user(
-        request: Request,
-        _documented: HTTPAuthorizationCredentials | None = Security(_SCHEME),  # noqa: B008 - FastAPI's way
-    ) -> VerifiedClaims:
-        return await _authenticate(verifier, request)
-
-    return user
+    return require(guard)
 
 
-def require_scopes(verifier: TokenVerifier, *scopes: str) -> Callable[..., Awaitable[VerifiedClaims]]:
+def require_scopes(guard: Guard, *scopes: str) -> Dependency:
     """As `require_user`, and the token must have every one of these scopes, else 403 `insufficient_scope`."""
     if not scopes:
         raise ValueError("name at least one scope, or use require_user")
-    needed = frozenset(scopes)
-    challenge = f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
+    return require(guard, scopes=scopes)
+
+
+def require(
+    guard: Guard,
+    *,
+    scopes: Sequence[str] = (),
+    acr_values: Sequence[str] = (),
+    max_age: timedelta | None = None,
+) -> Dependency:
+    """As `require_user`, and the token must have what is named here.
+
+    Args:
+        guard: a verifier, or a resource around one.
+        scopes: all of these, else 403 `insufficient_scope`.
+        acr_values: one of these, else 401 `insufficient_user_authentication` (RFC 9470).
+        max_age: how long ago the user may have proven who it is, else the same.
+    """
+    resource = guard if isinstance(guard, ProtectedResource) else ProtectedResource(guard)
+    needs = Needs(tuple(scopes), tuple(acr_values), max_age)
 
     async def user(
         request: Request,
         _documented: HTTPAuthorizationCredentials | None = Security(_SCHEME),  # noqa: B008 - FastAPI's way
     ) -> VerifiedClaims:
-        claims = await _authenticate(verifier, request)
-        if not needed.issubset(claims.scopes):
-            detail = "The access token lacks a scope that this needs."
-            raise AccessRefused(403, "insufficient_scope", detail, {"WWW-Authenticate": challenge})
-        return claims
+        headers = request.headers
+        facts = RequestFacts(
+            headers.getlist("authorization"),
+            headers.getlist("dpop"),
+            request.method,
+            resource.origin + _path(request),
+        )
+        try:
+            return await resource.authenticate(facts, needs)
+        except Refusal as refusal:
+            raise AccessRefused(refusal.status, refusal.reason, refusal.detail, refusal.headers) from refusal
 
     return user
+
+
+def metadata_router(resource: ProtectedResource) -> APIRouter:
+    """The route of the resource's metadata (RFC 9728), open to everybody; include it without a prefix."""
+    router = APIRouter()
+    document = resource.metadata()
+    headers = {"Cache-Control": "public, max-age=3600", "Access-Control-Allow-Origin": "*"}
+
+    @router.get(urlsplit(resource.metadata_url or "").path, include_in_schema=False)
+    async def metadata() -> JSONResponse:
+        return JSONResponse(document, headers=headers)
+
+    return router
 
 
 def install_problem_handler(app: FastAPI) -> None:
@@ -85,37 +118,12 @@ def install_problem_handler(app: FastAPI) -> None:
     app.add_exception_handler(AccessRefused, _render)
 
 
-async def _authenticate(verifier: TokenVerifier, request: Request) -> VerifiedClaims:
-    given = request.headers.getlist("authorization")
-    if not given:
-        # RFC 6750 §3.1: a caller who tried nothing is told the scheme, and no error.
-        detail = "An access token is needed."
-        raise AccessRefused(401, "missing_token", detail, {"WWW-Authenticate": "Bearer"})
-    try:
-        token = _bearer_token(given)
-        return _unbound(verifier.cached(token) or await verifier.verify(token))
-    except TokenError as error:
-        # One text for every cause but `code`: which check failed would guide a forger.
-        challenge = 'Bearer error="invalid_token", error_description="The access token is not valid"'
-        detail = "The access token is not valid."
-        raise AccessRefused(401, error.code, detail, {"WWW-Authenticate": challenge}) from error
-    except (KeysUnavailable, RevocationsUnavailable) as error:
-        detail = "Access tokens cannot be checked at the moment."
-        raise AccessRefused(503, error.code, detail, {"Retry-After": "2"}) from error
-
-
-def _bearer_token(given: list[str]) -> str:
-    scheme, _, token = given[0].partition(" ")
-    # Of two headers a proxy may have checked the other one.
-    if len(given) != 1 or scheme.lower() != "bearer":
-        raise TokenInvalid("the request does not carry one bearer token")
-    return token
-
-
-def _unbound(claims: VerifiedClaims) -> VerifiedClaims:
-    if claims.cnf is not None:
-        raise TokenInvalid("the token is bound to a key and came without a proof")
-    return claims
+def _path(request: Request) -> str:
+    """The path as it was sent, also where a mounted application sees a part of it only."""
+    raw = request.scope.get("raw_path")
+    if isinstance(raw, bytes):
+        return raw.partition(b"?")[0].decode("latin-1")
+    return quote(request.url.path)
 
 
 _TITLES: Final = {401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}

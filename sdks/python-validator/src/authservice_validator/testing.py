@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from secrets import token_urlsafe
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from authservice_validator.dpop import access_token_hash, thumbprint
 from authservice_validator.fetch import FetchedJwks
 
 
@@ -102,3 +104,38 @@ class LocalIssuer:
             **claims,
         }
         return jwt.encode(payload, self.keys[name], algorithm="ES256", headers={"kid": name, "typ": "at+jwt"})
+
+
+@dataclass
+class ProofKey:
+    """A client's key, which makes proofs (RFC 9449).
+
+    Attributes:
+        clock: Unix seconds, for `iat`.
+        key: its private key.
+    """
+
+    clock: Callable[[], float] = time.time
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    @property
+    def jkt(self) -> str:
+        """What a token's `cnf.jkt` must be for this key."""
+        return thumbprint(self._jwk())
+
+    def proof(self, method: str, url: str, access_token: str | None = None, **claims: object) -> str:
+        """A fresh proof for a request; `claims` are added or replaced."""
+        payload: dict[str, object] = {
+            "jti": token_urlsafe(16),
+            "htm": method,
+            "htu": url,
+            "iat": int(self.clock()),
+        }
+        if access_token is not None:
+            payload["ath"] = access_token_hash(access_token)
+        headers = {"typ": "dpop+jwt", "jwk": self._jwk()}
+        return jwt.encode({**payload, **claims}, self.key, algorithm="ES256", headers=headers)
+
+    def _jwk(self) -> dict[str, Any]:
+        jwk = ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return {name: jwk[name] for name in ("kty", "crv", "x", "y")}

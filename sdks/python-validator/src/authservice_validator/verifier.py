@@ -96,7 +96,7 @@ class TokenVerifier:
         self._leeway = leeway.total_seconds()
         self._cache_size = cache_size
         self._cache_ttl = cache_ttl.total_seconds()
-        self._clock = clock
+        self.clock = clock
         self._cache: OrderedDict[bytes, _Verified] = OrderedDict()
         self._headers: dict[str, Header] = {}
 
@@ -156,7 +156,7 @@ class TokenVerifier:
             raise TokenInvalid("the token is of another client")
         if claims.token_use not in self._token_uses:
             raise TokenInvalid("the token is for another use")
-        now = self._clock()
+        now = self.clock()
         not_before = claims.iat if claims.nbf is None else claims.nbf
         if not_before > now + self._leeway or claims.iat > now + _MAX_ISSUED_AHEAD_SECONDS:
             raise TokenInvalid("the token is not valid yet")
@@ -169,7 +169,7 @@ class TokenVerifier:
         entry = self._cache.get(digest)
         if entry is None:
             return None
-        holds = self._clock() < entry.until and entry.generation == self._keys.generation
+        holds = self.clock() < entry.until and entry.generation == self._keys.generation
         if holds and not self.revocations.is_revoked(entry.claims) and self._is_listed_good(entry.claims):
             return entry.claims
         del self._cache[digest]
@@ -181,7 +181,7 @@ class TokenVerifier:
     def _remember(self, digest: bytes, claims: VerifiedClaims, generation: int) -> None:
         if self._cache_size <= 0:
             return
-        until = min(claims.exp + self._leeway, self._clock() + self._cache_ttl)
+        until = min(claims.exp + self._leeway, self.clock() + self._cache_ttl)
         self._cache[digest] = _Verified(claims, until, generation)
         # The oldest goes first. Entries live a minute, so a busy token is soon young again.
         while len(self._cache) > self._cache_size:
