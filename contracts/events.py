@@ -1019,24 +1019,6 @@ class DeviceRequested(AppEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceApproved(AppEvent):
-    """A user, logged in with the session `login_session_id`, let a device in."""
-
-    type: ClassVar[str] = "device_approved"
-    user_id: str
-    login_session_id: str
-    scopes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceDenied(AppEvent):
-    """A user refused a device."""
-
-    type: ClassVar[str] = "device_denied"
-    user_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCodesGuessed(DomainEvent):
     """An address typed so many codes that no device shows that it may type no more for a while."""
 

@@ -210,7 +210,7 @@ class System:
         values |= {f"{callee}_grpc": f"127.0.0.1:{self.ports[callee]}" for callee in CALLS[name]}
         if name == "identity":
             values |= {"bcrypt_cost": 10, "hash_niceness": 0, "admin_token_secret": self.admin_token_secret}
-        if name == "orgs":
+        if name in ("orgs", "federation"):
             values["oidc_allow_private"] = True
         return self.definitions[name].settings(**{**values, **changes})
 

@@ -9,6 +9,7 @@ from chassis.clock import Clock
 from chassis.consumers import Consumer, all_of
 from chassis.paging import Cursors
 from chassis.public_http import PublicClient
+from chassis.ratelimit import RateLimiter
 from chassis.service import Definition, Service
 from contracts.apps import AppDirectory
 from contracts.dpop import DpopNonces, DpopProofs, in_redis
@@ -25,6 +26,10 @@ from services.federation.config import FederationSettings
 from services.federation.consents.page import routes as consent_page_routes
 from services.federation.consents.routes import routes as consent_routes
 from services.federation.consents.service import ConsentService
+from services.federation.devices.routes import DevicePages, FormTokens
+from services.federation.devices.routes import routes as device_routes
+from services.federation.devices.service import DeviceService
+from services.federation.devices.waiting import KIND, WaitingDevices
 from services.federation.discovery.routes import routes as discovery_routes
 from services.federation.grants import Grants
 from services.federation.issuer_sessions.service import IssuerSessions
@@ -120,12 +125,25 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         logins,
         settings.base_url,
     )
-    waiting_for_login = Browsers({"authz": requests}, browsers, DeviceCookie(settings.base_url))
+    waiting_devices = WaitingDevices(service.one_time, apps, service.clock)
+    devices = DeviceService(
+        token,
+        service.outbox,
+        apps=apps,
+        grants=grants,
+        limiter=RateLimiter(service.redis, settings.redis_key_prefix),
+    )
+    device_pages = DevicePages(devices, waiting_devices, logins, browsers, FormTokens(service.sealer))
+
+    waiting_for_login = Browsers(
+        {"authz": requests, KIND: waiting_devices}, browsers, DeviceCookie(settings.base_url)
+    )
 
     return service.app(
         routes=[
             userinfo_routes(userinfo, settings.base_url),
             logout_routes(logout),
+            device_routes(devices, device_pages, settings.base_url),
             discovery_routes(settings.base_url),
             authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
             login_routes(hosted_login, waiting_for_login),

@@ -73,3 +73,38 @@ class RegistrationBodyRefused(InvalidRequest):
 
     code = "invalid_client_metadata"
     detail = "The body must be a JSON object."
+
+
+class InvalidClient(Unauthenticated):
+    """The app has not proven who it is, or is not active (RFC 6749 §5.2)."""
+
+    code = "invalid_client"
+    detail = "The client is unknown, or has not proven who it is."
+
+
+class UnauthorizedClient(Forbidden):
+    """The app may not use this grant (RFC 6749 §5.2)."""
+
+    code = "unauthorized_client"
+    detail = "This client may not use this grant."
+
+
+class InvalidScope(InvalidRequest):
+    """The scope is malformed, or the app may have nothing of it (RFC 6749 §5.2)."""
+
+    code = "invalid_scope"
+    detail = "The scope is malformed, or the client may have nothing of it."
+
+
+class InvalidTarget(InvalidRequest):
+    """The app may not ask for that resource (RFC 8707 §2)."""
+
+    code = "invalid_target"
+    detail = "The client may not ask for this resource."
+
+
+class UserCodeUnknown(NotFound):
+    """No device waits under the code that was typed, or not any more."""
+
+    code = "user_code_unknown"
+    detail = "No device waits for this code, or not any more."
