@@ -754,6 +754,27 @@ class AppTokenIssued(AppEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenExchanged(AppEvent):
+    """An app exchanged the token `token_id` for one of its own (RFC 8693); `actor` acts for `subject`."""
+
+    type: ClassVar[str] = "token_exchanged"
+    subject: str
+    actor: str
+    scope: str
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked(DomainEvent):
+    """An access token was revoked by the app or service account that got it (RFC 7009)."""
+
+    type: ClassVar[str] = "token_revoked"
+    target_type: ClassVar[str | None] = "token"
+    subject: str
+    app_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceAnswered(AppEvent):
     """A user answered the request of a device (RFC 8628)."""
 

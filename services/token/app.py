@@ -26,7 +26,6 @@ from services.token.exchange.rpc import exchange_rpc
 from services.token.exchange.service import ExchangeService
 from services.token.grants.codes import CodeRedemption
 from services.token.grants.handlers import GrantHandlers
-from services.token.grants.id_tokens import IssuerTokens
 from services.token.grants.refreshing import GrantRefreshing
 from services.token.grants.routes import routes as grant_routes
 from services.token.grants.rpc import GrantsRpc, grants_rpc
@@ -35,9 +34,12 @@ from services.token.grants.tokens import GrantTokens
 from services.token.oauth.assertions import Assertions
 from services.token.oauth.authentication import ClientAuthentication
 from services.token.oauth.documents import DocumentTenants
+from services.token.oauth.introspection import Introspection
+from services.token.oauth.issuer_tokens import IssuerTokens
+from services.token.oauth.machine_tokens import MachineTokens
 from services.token.oauth.proofs import TokenProofs, used_once
+from services.token.oauth.revocation import TokenRevocation
 from services.token.oauth.routes import routes as oauth_routes
-from services.token.oauth.service import OAuthService
 from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.routes import routes as revocation_routes
 from services.token.revocations.service import Revocations
@@ -66,6 +68,7 @@ from services.token.status_lists.bits import StatusBits
 from services.token.status_lists.routes import routes as status_list_routes
 from services.token.status_lists.service import StatusLists
 from services.token.tables import Base
+from services.token.token_exchange.service import TokenExchange
 from services.token.validation.keys import public_keys, secrets
 from services.token.validation.rpc import validation_rpc
 from services.token.validation.service import ValidationService
@@ -189,13 +192,12 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         secrets=ClientSecrets(db, service.sealer),
         usage=key_usage,
     )
-    oauth = OAuthService(
-        service.outbox,
-        service.clock,
-        clients=clients,
-        keyring=keyring,
-        access_tokens=access_tokens,
-        validation=validation,
+    machines = MachineTokens(
+        service.outbox, service.clock, clients=clients, keyring=keyring, access_tokens=access_tokens
+    )
+    introspection = Introspection(db, service.clock, clients, validation)
+    revocation = TokenRevocation(
+        db, service.outbox, service.clock, clients, sessions, revocations, validation
     )
 
     grants = GrantService(db, service.clock, clients, validation)
@@ -207,8 +209,9 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     handlers = GrantHandlers(
         CodeRedemption(db, service.outbox, service.clock, grant_tokens, sessions, revocations),
         GrantRefreshing(db, sessions, service.clock, grant_tokens),
-        oauth,
+        machines,
         device_codes,
+        TokenExchange(db, service.outbox, service.clock, keyring, access_tokens, validation),
     )
     proofs = TokenProofs(
         DpopProofs(
@@ -227,7 +230,9 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             exchange_routes(exchange, cookie),
             signing_routes(signing, jwks),
             account_routes(accounts),
-            oauth_routes(oauth, authentication),
+            oauth_routes(
+                authentication, proofs, machines, introspection, revocation, issuer_tokens, service.clock
+            ),
             grant_routes(authentication, proofs, handlers.by_type()),
             revocation_routes(
                 feed, TenantTokens(db, service.outbox, service.clock, clients, revocations, guard)

@@ -34,8 +34,9 @@ from services.token.errors import (
 from services.token.grants import store as grants_store
 from services.token.grants.models import Authorization
 from services.token.grants.service import hash_of
-from services.token.grants.tokens import GrantTokens, Opened, TokenAnswer
+from services.token.grants.tokens import GrantTokens, Opened
 from services.token.oauth.authentication import acting_in
+from services.token.oauth.models import TokenAnswer
 
 log = structlog.get_logger()
 

@@ -19,8 +19,9 @@ from services.token.errors import InvalidGrant, InvalidTarget
 from services.token.grants import store
 from services.token.grants.models import StoredCode
 from services.token.grants.service import CODES, hash_of
-from services.token.grants.tokens import GrantTokens, Opened, TokenAnswer
+from services.token.grants.tokens import GrantTokens, Opened
 from services.token.oauth.authentication import acting_in
+from services.token.oauth.models import TokenAnswer
 from services.token.oauth.parameters import Parameters
 from services.token.revocations.service import Revocations
 from services.token.sessions import store as sessions_store

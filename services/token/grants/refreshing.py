@@ -9,9 +9,9 @@ from chassis.context import CallerContext
 from chassis.database import Database
 from chassis.errors import InvalidRequest
 from services.token.errors import InvalidGrant, InvalidRefreshToken, InvalidScope, InvalidTarget
-from services.token.grants.tokens import GrantTokens, Opened, TokenAnswer
+from services.token.grants.tokens import GrantTokens, Opened
 from services.token.oauth.authentication import acting_in
-from services.token.oauth.models import AuthenticatedApp
+from services.token.oauth.models import AuthenticatedApp, TokenAnswer
 from services.token.oauth.parameters import Parameters, read_scope
 from services.token.sessions import refresh_tokens
 from services.token.sessions import store as sessions_store

@@ -13,9 +13,9 @@ from chassis.errors import AppError, InvalidRequest
 from chassis.http import Caller, Router
 from contracts.dpop import NONCE_HEADER
 from services.token.errors import UnsupportedGrantType
-from services.token.grants.tokens import TokenAnswer
 from services.token.oauth.authentication import ClientAuthentication
 from services.token.oauth.endpoint import BODY_LIMIT, OAuthRequest, answering, body_schema, json_response
+from services.token.oauth.models import TokenAnswer
 from services.token.oauth.proofs import TokenProofs
 
 ANSWERS = Counter(

@@ -16,10 +16,10 @@ from contracts.gen.internal.token.v1.grants_pb2_grpc import (
 from contracts.origins import caller_behind
 from services.token.device_codes.service import INTERVAL_SECONDS, TTL, DeviceCodes
 from services.token.errors import InvalidClient
-from services.token.grants.id_tokens import IssuerTokens
 from services.token.grants.models import Authorization, CodeBinding
 from services.token.grants.service import GrantService, claims_json
 from services.token.oauth.authentication import ClientAuthentication
+from services.token.oauth.issuer_tokens import IssuerTokens
 from services.token.oauth.models import AuthenticatedApp
 from services.token.oauth.parameters import read_client
 from services.token.sessions.models import EndReason

@@ -12,13 +12,15 @@ from chassis.database import Database, Tx
 from chassis.events import Actor, ActorType
 from chassis.outbox import Outbox
 from contracts import events
-from contracts.apps import App
+from contracts.apps import REFRESH_TOKEN, App
 from contracts.token_use import OAUTH
 from services.token.config import TokenSettings
 from services.token.errors import InvalidGrant
 from services.token.grants import store
-from services.token.grants.id_tokens import OPENID, Authentication, IssuerTokens
+from services.token.grants.id_tokens import OPENID, Authentication, sign_id_token
 from services.token.grants.models import Authorization, NewGrant
+from services.token.oauth.issuer_tokens import IssuerTokens
+from services.token.oauth.models import TokenAnswer, token_type
 from services.token.sessions import refresh_tokens
 from services.token.sessions.models import LiveSession
 from services.token.sessions.service import OPENED
@@ -26,34 +28,7 @@ from services.token.signing.access_tokens import AccessTokens, Delegated, Subjec
 from services.token.signing.keyring import Keyring
 
 OFFLINE_ACCESS: Final = "offline_access"
-REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105 - a grant type
 _MAX_USER_AGENT: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class TokenAnswer:
-    """A successful answer of the token endpoint (RFC 6749 §5.1); what is empty is not in it."""
-
-    access_token: str
-    token_type: str
-    expires_in: int
-    scope: str
-    refresh_token: str = ""
-    id_token: str = ""
-    issued_token_type: str = ""
-
-    def document(self) -> dict[str, object]:
-        """Return its members."""
-        members: dict[str, object] = {
-            "access_token": self.access_token,
-            "token_type": self.token_type,
-            "expires_in": self.expires_in,
-            "scope": self.scope,
-        }
-        for name in (REFRESH_TOKEN, "id_token", "issued_token_type"):
-            if value := getattr(self, name):
-                members[name] = value
-        return members
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +139,7 @@ class GrantTokens:
         id_token = ""
         if OPENID in allowed:
             authentication = Authentication(session, allowed, access.token, nonce)
-            id_token = await self._issuer_tokens.id_token(app, authentication, now)
+            id_token = await sign_id_token(self._issuer_tokens, app, authentication, now)
         return TokenAnswer(
             access_token=access.token,
             token_type=token_type(jkt),
@@ -190,8 +165,3 @@ def subject_of(client_id: UUID, session: LiveSession, delegated: Delegated) -> S
         status_index=session.status_index,
         delegated=delegated,
     )
-
-
-def token_type(jkt: str | None) -> str:
-    """Return the scheme that a token goes with (RFC 9449 §5)."""
-    return "Bearer" if jkt is None else "DPoP"

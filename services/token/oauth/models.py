@@ -80,9 +80,43 @@ Authenticated = AuthenticatedAccount | AuthenticatedApp
 
 
 @dataclass(frozen=True, slots=True)
-class MachineToken:
-    """An access token of a service account; `expires_in` is in seconds."""
+class LiveRefreshToken:
+    """A refresh token of a grant that would be accepted now; `jkt` names the key that it is bound to."""
+
+    session_id: UUID
+    user_id: UUID
+    scope: str
+    jkt: str | None
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """A successful answer of the token endpoint (RFC 6749 §5.1); what is empty is not in it."""
 
     access_token: str
+    token_type: str
     expires_in: int
     scope: str
+    refresh_token: str = ""
+    id_token: str = ""
+    issued_token_type: str = ""
+
+    def document(self) -> dict[str, object]:
+        """Return its members."""
+        members: dict[str, object] = {
+            "access_token": self.access_token,
+            "token_type": self.token_type,
+            "expires_in": self.expires_in,
+            "scope": self.scope,
+        }
+        for name in ("refresh_token", "id_token", "issued_token_type"):
+            if value := getattr(self, name):
+                members[name] = value
+        return members
+
+
+def token_type(jkt: str | None) -> str:
+    """Return the scheme that a token goes with (RFC 9449 §5)."""
+    return "Bearer" if jkt is None else "DPoP"

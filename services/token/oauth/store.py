@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Tx
+from services.token.oauth.models import LiveRefreshToken
 
 
 async def use_assertion(tx: Tx, jti_hash: bytes, expires_at: datetime) -> bool:
@@ -52,3 +53,24 @@ async def tenant_of(tx: Tx, digest: bytes) -> UUID | None:
         digest,
     )
     return client_id
+
+
+async def live_refresh_token(
+    tx: Tx, token_hash: bytes, app_id: str, now: datetime
+) -> LiveRefreshToken | None:
+    """Return an app's refresh token that would be accepted now."""
+    row = await tx.fetchrow(
+        """
+        SELECT s.id AS session_id, s.user_id, s.scope, s.cnf_jkt AS jkt, t.created_at,
+               least(t.expires_at, s.expires_at) AS expires_at
+        FROM refresh_tokens AS t
+        JOIN sessions AS s ON s.id = t.session_id
+        JOIN users AS u ON u.client_id = s.client_id AND u.user_id = s.user_id
+        WHERE t.token_hash = $1 AND t.client_id = current_client() AND s.app_id = $2 AND t.used_at IS NULL
+          AND t.expires_at > $3 AND s.ended_at IS NULL AND s.expires_at > $3 AND u.status = 'active'
+        """,
+        token_hash,
+        app_id,
+        now,
+    )
+    return LiveRefreshToken(**row) if row else None

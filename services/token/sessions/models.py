@@ -113,6 +113,7 @@ class EndReason(StrEnum):
     TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - a reason, not a secret
     CODE_REUSED = "code_reused"
     GRANT_REVOKED = "grant_revoked"
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - a reason, not a secret
 
 
 @dataclass(frozen=True, slots=True)

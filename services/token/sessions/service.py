@@ -172,22 +172,27 @@ class SessionService:
             raise InvalidRefreshToken
         return presented.session, presented.token
 
-    async def end_of_token(self, caller: CallerContext, token: str) -> None:
-        """End the session of a refresh token, quietly also when there is none: a logout always succeeds."""
+    async def end_of_token(self, caller: CallerContext, token: str, *, app_id: str | None = None) -> bool:
+        """End the login of a refresh token, or an app's grant; false, quietly, when there is none.
+
+        A logout always succeeds.
+        """
         if not refresh_tokens.is_well_formed(token):
-            return
+            return False
         now = self._clock.now()
+        reason = EndReason.LOGOUT if app_id is None else EndReason.TOKEN_REVOKED
         async with self._db.tenant(caller.require_client()) as tx:
-            session_id = await store.session_of_token(tx, refresh_tokens.hash_of(token))
+            session_id = await store.session_of_token(tx, refresh_tokens.hash_of(token), app_id)
             if session_id is None:
-                return
-            ended = await store.end_session(tx, session_id, EndReason.LOGOUT, now)
+                return False
+            ended = await store.end_session(tx, session_id, reason, now)
             if ended:
                 # Who holds the refresh token speaks for its user, though the request carries a key only.
                 who = _user(ended[0].user_id)
-                await self.record_ended(tx, caller, ended, EndReason.LOGOUT, now, actor=who)
+                await self.record_ended(tx, caller, ended, reason, now, actor=who)
         # Also when another request ended it: its news may not have been told yet.
         await self._revocations.announce()
+        return True
 
     async def end_one(self, caller: CallerContext, session_id: UUID) -> None:
         """End one session of the calling user.

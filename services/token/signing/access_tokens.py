@@ -60,7 +60,9 @@ class Subject:
 class Machine:
     """Whose token it is when no user is behind it: a service account, and the secret it was got with.
 
-    Or an app (`is_app`), which is its own credential. An empty `audience` is the tenant itself.
+    Or an app (`is_app`), which is its own credential. An empty `audience` is the tenant itself. `acts_for` is
+    the app that got the token by exchange, `act_json` who acts (RFC 8693 §4.1), and `ends_at` when the token
+    that it came from does.
     """
 
     client_id: UUID
@@ -71,6 +73,9 @@ class Machine:
     audience: tuple[str, ...] = ()
     jkt: str | None = None
     is_app: bool = False
+    acts_for: str = ""
+    act_json: str = ""
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +138,14 @@ class AccessTokens:
         does for a user's.
         """
         issued_at = int(now.timestamp())
+        expires_at = issued_at + self._ttl
+        if machine.ends_at is not None:
+            expires_at = min(expires_at, int(machine.ends_at.timestamp()))
         claims: dict[str, object] = {
             "iss": self._issuer,
             "sub": str(machine.account_id),
             "aud": _audience(machine.audience) or str(machine.client_id),
-            "exp": issued_at + self._ttl,
+            "exp": expires_at,
             "iat": issued_at,
             "nbf": issued_at - _DIFFERENCE_SECONDS,
             "jti": str(new_id()),
@@ -147,15 +155,17 @@ class AccessTokens:
             "scope": " ".join(machine.scopes),
             "scopes": machine.scopes,
         }
-        if machine.is_app:
-            claims["azp"] = str(machine.account_id)
-        else:
+        if azp := machine.acts_for or (str(machine.account_id) if machine.is_app else ""):
+            claims["azp"] = azp
+        if not machine.is_app:
             claims["service_account_id"] = str(machine.account_id)
             claims["service_account_name"] = machine.name
+        if machine.act_json:
+            claims["act"] = json.loads(machine.act_json)
         if machine.jkt is not None:
             claims["cnf"] = {"jkt": machine.jkt}
         SIGNED.labels(str(signer.algorithm)).inc()
-        return AccessToken(signer.token(claims), self._ttl)
+        return AccessToken(signer.token(claims), max(0, expires_at - issued_at))
 
 
 def _narrow(claims: dict[str, object], delegated: Delegated) -> None:

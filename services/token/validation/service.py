@@ -162,9 +162,11 @@ def _check_tenant(claims: VerifiedClaims, client: Client, keys: StoredKeys) -> N
     # The key's owner is what counts: the claims are only what that owner wrote.
     if keys.owner(claims.kid) != client.id or claims.client_id != own:
         raise TokenInvalid("the token is not of this client")
-    # What an app's token is for is compared with what its user allowed, where its session is looked for.
-    if claims.aud != (own,) and claims.token_use != OAUTH and not is_of_app(claims):
-        raise TokenInvalid("the token is for another audience")
+    if claims.aud != (own,) and not is_of_app(claims):
+        # For resources of the tenant (RFC 8707); which of them, its session says.
+        resources = client.settings.get("oidc_audiences") or ()
+        if claims.token_use not in (OAUTH, CLIENT_CREDENTIALS) or not set(claims.aud) <= set(resources):
+            raise TokenInvalid("the token is for another audience")
     if claims.token_use == CLIENT_CREDENTIALS and claims.sub not in (
         claims.service_account_id,
         claims.sid if is_of_app(claims) else None,

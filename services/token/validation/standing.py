@@ -85,7 +85,7 @@ def _has_session(claims: VerifiedClaims, living: dict[UUID, LivingSession]) -> b
     # What a user allowed an app is no login, and good at the resources that were asked for only.
     if session.is_grant and claims.token_use != OAUTH:
         return False
-    return claims.aud == (claims.client_id,) or set(claims.aud) <= set(session.audience)
+    return not session.audience or set(claims.aud) <= set(session.audience)
 
 
 def _is_good(

@@ -1,11 +1,9 @@
-"""The rules of the machines' endpoints: what a client gets by itself, and what it may ask about."""
+"""Client credentials (RFC 6749 §4.4): what a machine gets by itself, for no user."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from uuid import UUID
 
-from authservice_validator import VerifiedClaims
 from prometheus_client import Counter
 
 from chassis.clock import Clock
@@ -13,24 +11,27 @@ from chassis.context import CallerContext
 from chassis.events import Actor, ActorType
 from chassis.outbox import Outbox
 from contracts import events
+from contracts.apps import CLIENT_CREDENTIALS
 from contracts.clients import ClientDirectory
-from contracts.token_use import ENROLLMENT
-from services.token.errors import InvalidScope, InvalidTarget
-from services.token.oauth.models import AuthenticatedAccount, AuthenticatedApp, MachineToken
+from services.token.errors import InvalidScope, InvalidTarget, UnauthorizedClient
+from services.token.oauth.models import (
+    Authenticated,
+    AuthenticatedAccount,
+    AuthenticatedApp,
+    TokenAnswer,
+    token_type,
+)
 from services.token.oauth.parameters import Parameters, read_scope
 from services.token.service_accounts.models import ServiceAccount
 from services.token.signing.access_tokens import AccessTokens, Machine
 from services.token.signing.keyring import Keyring
-from services.token.validation.service import ValidationService
 
 MACHINE_TOKENS = Counter("machine_tokens_total", "Tokens of service accounts.", ["outcome"])
 _OF_USERS = frozenset({"openid", "profile", "email", "offline_access", "org"})
 
-INTROSPECTIONS = Counter("introspections_total", "Introspections, by what they found.", ["active"])
 
-
-class OAuthService:
-    """Gives service accounts tokens, and tells them about tokens of their tenant."""
+class MachineTokens:
+    """Gives service accounts and confidential apps tokens of their own."""
 
     def __init__(
         self,
@@ -40,22 +41,34 @@ class OAuthService:
         clients: ClientDirectory,
         keyring: Keyring,
         access_tokens: AccessTokens,
-        validation: ValidationService,
     ) -> None:
-        """Take who knows tenants, and what tokens are made of and judged by."""
+        """Take who knows tenants, and what tokens are made of."""
         self._outbox = outbox
         self._clock = clock
         self._clients = clients
         self._keyring = keyring
         self._access_tokens = access_tokens
-        self._validation = validation
 
-    async def client_credentials(
-        self, caller: CallerContext, client: AuthenticatedAccount, scope: str | None, jkt: str | None = None
-    ) -> MachineToken:
-        """Give an account a token (RFC 6749 §4.4): with the scopes it asks for, or with all it has.
+    async def give(
+        self, caller: CallerContext, client: Authenticated, parameters: Parameters, jkt: str | None = None
+    ) -> TokenAnswer:
+        """Give a client a token of its own; with a `jkt` it is bound to that key (RFC 9449).
 
-        With a `jkt` it is bound to that key (RFC 9449).
+        Raises:
+            UnauthorizedClient: an app that is public, or has not this grant type.
+            InvalidScope, InvalidTarget: it asks for more than it may have.
+            Unavailable: the key cannot be loaded now.
+        """
+        if isinstance(client, AuthenticatedAccount):
+            return await self._for_account(caller, client, parameters.get("scope"), jkt)
+        if not client.is_confidential or CLIENT_CREDENTIALS not in client.app.grant_types:
+            raise UnauthorizedClient
+        return await self._for_app(caller, client, parameters, jkt)
+
+    async def _for_account(
+        self, caller: CallerContext, client: AuthenticatedAccount, scope: str | None, jkt: str | None
+    ) -> TokenAnswer:
+        """Give an account a token: with the scopes it asks for, or with all it has.
 
         Raises:
             InvalidScope: it asks for more than it has, or not in the form of RFC 6749 §3.3.
@@ -76,11 +89,11 @@ class OAuthService:
         actor = Actor(ActorType.SERVICE_ACCOUNT, str(account.id))
         await self._outbox.append(issued, caller, actor=actor, client_id=account.client_id)
         MACHINE_TOKENS.labels("issued").inc()
-        return MachineToken(token.token, token.expires_in, " ".join(granted))
+        return TokenAnswer(token.token, token_type(jkt), token.expires_in, " ".join(granted))
 
-    async def app_credentials(
+    async def _for_app(
         self, caller: CallerContext, client: AuthenticatedApp, parameters: Parameters, jkt: str | None
-    ) -> MachineToken:
+    ) -> TokenAnswer:
         """Give a confidential app a token of its own (RFC 6749 §4.4), for no user.
 
         Scopes that are about a user are none of a machine's.
@@ -106,25 +119,7 @@ class OAuthService:
         await self._outbox.append(
             issued, caller, actor=Actor(ActorType.CLIENT, app.id), client_id=app.client.id
         )
-        return MachineToken(token.token, token.expires_in, " ".join(granted))
-
-    async def introspect(self, client: AuthenticatedAccount, token: str) -> Mapping[str, object]:
-        """Say what a token of the account's own tenant is worth now (RFC 7662 §2.2).
-
-        Whatever is not a good access token of that tenant, another tenant's above all, is the same
-        `{"active": false}`, so that nothing can be learned from it (§4).
-
-        Raises:
-            Unavailable: it cannot be told now.
-        """
-        tenant = await self._clients.get(client.account.client_id)
-        verdict = (await self._validation.validate(tenant, [token]))[0]
-        is_active = isinstance(verdict, VerifiedClaims) and verdict.token_use != ENROLLMENT
-        INTROSPECTIONS.labels(str(is_active).lower()).inc()
-        if not isinstance(verdict, VerifiedClaims) or not is_active:
-            return {"active": False}
-        username = {"username": verdict.email} if verdict.email else {}
-        return {**verdict.claims, "active": True, "token_type": "Bearer", **username}
+        return TokenAnswer(token.token, token_type(jkt), token.expires_in, " ".join(granted))
 
 
 def _granted(account: ServiceAccount, scope: str | None) -> tuple[str, ...]:
