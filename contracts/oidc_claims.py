@@ -18,6 +18,12 @@ USER_CLAIMS: Final = (*PROFILE_CLAIMS, *EMAIL_CLAIMS, *PHONE_CLAIMS)
 """Every claim about a user that can be had; `claims_supported` of discovery names them beside `sub`."""
 
 _OF_SCOPE: Final = {"profile": PROFILE_CLAIMS, "email": EMAIL_CLAIMS}
+SCOPE_OF: Final = {
+    **dict.fromkeys(PROFILE_CLAIMS, "profile"),
+    **dict.fromkeys(EMAIL_CLAIMS, "email"),
+    **dict.fromkeys(PHONE_CLAIMS, "phone"),
+}
+"""Claim → the scope it is of (§5.4): what an app needs, and a user agrees to, also to ask for it by name."""
 _MICROSECONDS: Final = 1_000_000
 
 

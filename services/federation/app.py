@@ -105,14 +105,14 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         consents=consents,
         grants=grants,
     )
-    par = ParService(grants, authorization, pushed)
-
     proofs = DpopProofs(
         service.clock,
         settings.base_url,
         DpopNonces(service.sealer, service.clock),
         in_redis(service.one_time, service.clock),
     )
+    par = ParService(grants, authorization, pushed, proofs)
+
     userinfo = UserinfoService(tokens, proofs, settings.base_url)
 
     logout = Logout(

@@ -57,7 +57,7 @@ def accept(
     """
     parameters.check()
     _check_response(app, parameters)
-    claims = read_claims(parameters.get("claims"))
+    claims = read_claims(parameters.get("claims"), app.scopes)
     if claims.user_id is not None and hinted_user_id not in (None, claims.user_id):
         raise AuthorizationRefused(
             "invalid_request", "The claims and the id_token_hint name different users."
@@ -80,6 +80,7 @@ def accept(
         login_hint=parameters.get("login_hint"),
         hinted_user_id=claims.user_id or hinted_user_id,
         claims_json=claims.text,
+        claimed_scopes=claims.scopes,
         resources=_resources(app, parameters.resources),
         dpop_jkt=_dpop_jkt(parameters.get("dpop_jkt"), dpop_jkt),
         ui_locales=parameters.words("ui_locales")[:_MAX_WORDS],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from contracts.oidc_claims import SCOPE_OF
 from services.federation.authorize.answers import AuthorizationRefused
 
 _TARGETS: Final = ("id_token", "userinfo")
@@ -17,9 +18,13 @@ _MAX_VALUES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class RequestedClaims:
-    """`text` is the parameter as it is kept. `sub` is the only user who will do, `acr_values` such logins."""
+    """`text` is the parameter as it is kept. `sub` is the only user who will do, `acr_values` such logins.
+
+    `scopes` are those that what is asked for by name is of.
+    """
 
     text: str = ""
+    scopes: tuple[str, ...] = ()
     sub: str | None = None
     acr_values: tuple[str, ...] = ()
     is_acr_essential: bool = False
@@ -33,8 +38,8 @@ class RequestedClaims:
             return UUID(int=0)
 
 
-def read_claims(text: str) -> RequestedClaims:
-    """Read the parameter; claims that nobody knows are ignored, and so is what is neither target.
+def read_claims(text: str, allowed_scopes: Collection[str]) -> RequestedClaims:
+    """Read the parameter; claims that nobody knows, or that the app may not have, are ignored.
 
     Raises:
         AuthorizationRefused: `invalid_request`: it is not of the form that the specification gives.
@@ -47,11 +52,20 @@ def read_claims(text: str) -> RequestedClaims:
         raise _malformed() from None
     if not isinstance(document, dict):
         raise _malformed()
-    targets = {name: _target(document[name]) for name in _TARGETS if document.get(name) is not None}
+    asked = {name: _target(document[name]) for name in _TARGETS if document.get(name) is not None}
+    targets = {
+        where: {
+            name: wish for name, wish in wishes.items() if SCOPE_OF.get(name, "") in ("", *allowed_scopes)
+        }
+        for where, wishes in asked.items()
+    }
     of_id_token = targets.get("id_token", {})
     acr = of_id_token.get("acr") or {}
     return RequestedClaims(
         text=json.dumps(targets, separators=(",", ":")),
+        scopes=tuple(
+            {SCOPE_OF[name]: None for wishes in targets.values() for name in wishes if name in SCOPE_OF}
+        ),
         sub=next((_sub(target) for target in targets.values() if _sub(target) is not None), None),
         acr_values=tuple(value for value in _values(acr) if isinstance(value, str)),
         is_acr_essential=acr.get("essential") is True,

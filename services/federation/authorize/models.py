@@ -44,7 +44,8 @@ class AuthorizationRequest:
 
     `redirect_uri` is one of the app's. Texts are empty where the app sent nothing, but `state`, which is
     answered exactly when it was sent. `scopes` are what the app may have of what it asked for.
-    `hinted_user_id` is the `sub` of its `id_token_hint`. `claims_json` is the `claims` parameter, checked.
+    `hinted_user_id` is the `sub` of its `id_token_hint`. `claims_json` is the `claims` parameter, checked;
+    `claimed_scopes` are those of what it asks for by name.
     `known_session_id` is of the session in which the browser asked, if there was one: only another is a
     fresh login.
     """
@@ -62,6 +63,7 @@ class AuthorizationRequest:
     login_hint: str
     hinted_user_id: UUID | None
     claims_json: str
+    claimed_scopes: tuple[str, ...]
     resources: tuple[str, ...]
     dpop_jkt: str
     ui_locales: tuple[str, ...]
@@ -72,6 +74,11 @@ class AuthorizationRequest:
     def client(self) -> Client:
         """The app's tenant."""
         return self.app.client
+
+    @property
+    def disclosed_scopes(self) -> tuple[str, ...]:
+        """What the user is asked for: the scopes, and those of the claims that are asked for by name."""
+        return tuple(dict.fromkeys((*self.scopes, *self.claimed_scopes)))
 
     @property
     def wants_two_factors(self) -> bool:
@@ -105,6 +112,7 @@ class AuthorizationRequest:
             "login_hint": self.login_hint,
             "hinted_user_id": str(self.hinted_user_id) if self.hinted_user_id else None,
             "claims_json": self.claims_json,
+            "claimed_scopes": self.claimed_scopes,
             "resources": self.resources,
             "dpop_jkt": self.dpop_jkt,
             "ui_locales": self.ui_locales,
@@ -129,6 +137,7 @@ class AuthorizationRequest:
             login_hint=members["login_hint"],
             hinted_user_id=_id(members["hinted_user_id"]),
             claims_json=members["claims_json"],
+            claimed_scopes=tuple(members["claimed_scopes"]),
             resources=tuple(members["resources"]),
             dpop_jkt=members["dpop_jkt"],
             ui_locales=tuple(members["ui_locales"]),

@@ -191,7 +191,7 @@ class AuthorizationService:
         request = waiting.request
         if login is None or login.session_id != waiting.session_id:
             return _shown(waiting, Step.LOGIN)
-        asked = asked_by(request.app, request.scopes, request.resources)
+        asked = asked_by(request.app, request.disclosed_scopes, request.resources)
         await self._requests.take(waiting)
         try:
             if not approves:
@@ -226,7 +226,7 @@ class AuthorizationService:
         )
 
     async def _needs_consent(self, request: AuthorizationRequest, login: Login) -> bool:
-        asked = asked_by(request.app, request.scopes, request.resources)
+        asked = asked_by(request.app, request.disclosed_scopes, request.resources)
         is_covered = request.app.is_trusted or await self._consents.is_covered(
             login.client_id, login.user_id, asked
         )

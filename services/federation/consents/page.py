@@ -108,7 +108,7 @@ def _page(waiting: Waiting, login: Login) -> ConsentPage:
         app_name=app.name,
         host=parts.netloc or f"{parts.scheme}:",
         email=login.user.email,
-        scopes=request.scopes,
+        scopes=request.disclosed_scopes,
         resources=request.resources,
         policy_uri=app.policy_uri,
         tos_uri=app.tos_uri,

@@ -17,6 +17,7 @@ from contracts.apps import (
     TOKEN_EXCHANGE,
 )
 from contracts.brand import LANGUAGES
+from contracts.oidc_claims import USER_CLAIMS
 from services.federation.authorize.models import ACR_VALUES, Prompt, ResponseMode
 
 _SIGNING: Final = ("RS256", "ES256", "EdDSA")
@@ -63,7 +64,7 @@ CAPABILITIES: Final[Mapping[str, Any]] = {
     "claim_types_supported": ("normal",),
     "claims_supported": (
         *("sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash", "sid"),
-        *("name", "locale", "updated_at", "email", "email_verified"),
+        *USER_CLAIMS,
     ),
     "ui_locales_supported": tuple(LANGUAGES),
     "claims_parameter_supported": True,

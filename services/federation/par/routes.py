@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from fastapi import Request
 
 from chassis.context import Access
@@ -13,9 +11,7 @@ from chassis.models import AnswerModel
 from services.federation.authorize.parameters import read_form
 from services.federation.authorize.pushed import TTL
 from services.federation.authorize.routes import FORM_BODY
-from services.federation.par.service import ParService
-
-PATH: Final = "/par"
+from services.federation.par.service import PATH, ParService
 
 
 class PushedAnswer(AnswerModel):
@@ -37,7 +33,10 @@ def routes(par: ParService) -> Router:
         status_code=201,
         request_body=FORM_BODY,
         responses={
-            400: {"description": "What `/authorize` would refuse, by the same codes; `invalid_dpop_proof`"},
+            400: {
+                "description": "What `/authorize` would refuse, by the same codes; `invalid_dpop_proof`, "
+                "`use_dpop_nonce`"
+            },
             401: {"description": "`invalid_client`"},
         },
     )
