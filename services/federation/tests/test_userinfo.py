@@ -15,6 +15,9 @@ from jwt import encode
 from jwt.algorithms import ECAlgorithm
 
 from chassis.context import Access
+from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
+from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
+from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from services.federation.tests.flow import (
     FORM,
     Browser,
@@ -207,9 +210,6 @@ async def test_userinfo_when_the_grant_is_over_then_401_at_once(
     assert {(await ask(system, token)).status for token in tokens.values()} == {200}
 
     async with system.channel("token", caller="identity") as channel:
-        from contracts.gen.internal.token.v1 import sessions_pb2
-        from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
-
         stub = SessionServiceStub(channel.for_stubs)
         user = logins["suspended"].user
         user.status, user.version = "suspended", user.version + 1
@@ -222,7 +222,11 @@ async def test_userinfo_when_the_grant_is_over_then_401_at_once(
                 reason="user_revoked",
             )
         )
-    assert (await rp.post("token", "/revoke", {"token": tokens["revoked"]})).status == 200
+    async with system.channel("token", caller="federation") as channel:
+        user_id = logins["revoked"].user.id
+        await GrantServiceStub(channel.for_stubs).EndGrants(
+            grants_pb2.EndGrantsRequest(client_id=str(acme.id), user_id=user_id, app_id=rp.id)
+        )
     suspended = await system.call(
         "orgs",
         "PATCH",
