@@ -67,10 +67,7 @@ _CALL: Final[dict[int | str, dict[str, Any]]] = {
     422: {"description": "The passkey was refused; `message` says so in the page's language."},
 }
 
-Handle = Annotated[
-    str,
-    Query(alias="request", min_length=1, max_length=_MAX_HANDLE, description="Names the request that waits."),
-]
+Handle = Annotated[str, Query(alias="request", description="Names the request that waits.")]
 
 
 def _body(*fields: str) -> dict[str, Any]:
@@ -207,9 +204,9 @@ def _declare_login(router: Router, face: _Face) -> None:
     async def show_login(
         request: Request,
         caller: Caller,
-        handle: Handle,
-        account: Annotated[str | None, Query(max_length=16, description="`other` for another user.")] = None,
-        fault: Annotated[str | None, Query(max_length=32, description="Why the login begins anew.")] = None,
+        handle: Handle = "",
+        account: Annotated[str | None, Query(description="`other` for another user.")] = None,
+        fault: Annotated[str | None, Query(description="Why the login begins anew.")] = None,
     ) -> Response:
         """Show the login page of an authorization request (`text/html`)."""
 
@@ -275,8 +272,8 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
     async def show_second_factor(
         request: Request,
         caller: Caller,
-        handle: Handle,
-        factor: Annotated[str | None, Query(max_length=16, description="The factor to be asked for.")] = None,
+        handle: Handle = "",
+        factor: Annotated[str | None, Query(description="The factor to be asked for.")] = None,
     ) -> Response:
         """Show the page that asks for the second factor of a login that waits (`text/html`)."""
 
