@@ -214,7 +214,7 @@ class AppDirectory:
             if error.kind is Kind.NOT_FOUND:
                 return None
             raise
-        return _decode(found)
+        return decode_app(found)
 
     async def _ask_for_document(
         self, url: str, client_id: UUID | None, resources: Sequence[str], waits: bool
@@ -223,7 +223,7 @@ class AppDirectory:
             url=url, client_id=str(client_id or ""), resources=() if client_id else resources
         )
         try:
-            return _decode(await self._stub.FindDocument(request, wait_for_ready=waits))
+            return decode_app(await self._stub.FindDocument(request, wait_for_ready=waits))
         except AppError as error:
             if error.kind is Kind.NOT_FOUND:
                 return None
@@ -259,7 +259,8 @@ def _is_same_but_for_port(pattern: re.Pattern[str], registered: str, given: str)
     return known["host"] == found["host"] and known["rest"] == found["rest"]
 
 
-def _decode(message: apps_pb2.App) -> App:
+def decode_app(message: apps_pb2.App) -> App:
+    """Return the app that a message of `orgs` tells of."""
     return App(
         id=message.id,
         client=decode_client(message.client),

@@ -894,6 +894,15 @@ class AppSecretRevoked(AppEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientIdDocumentRefused(ClientEvent):
+    """An app that describes itself at a URL was refused; `reason` says what is wrong with the document."""
+
+    type: ClassVar[str] = "client_id_document_refused"
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InitialAccessTokenEvent(DomainEvent):
     """Something that happened to what lets apps register."""
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import ipaddress
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from chassis.outbound import OutboundFailed
 from chassis.public_addresses import is_public
 from chassis.public_http import AddressRefused, PublicClient
-from tests.fake_http import FakeHttp, fake_http
+from tests.fake_http import FakeHttp, certified, fake_http
 
 INSIDE = [
     "127.0.0.1", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -83,7 +79,8 @@ async def test_redirects_are_answers_and_long_or_silent_answers_are_bounded() ->
 
 
 async def test_certificate_must_be_of_the_name_and_a_connection_serves_one_name_only(tmp_path: Path) -> None:
-    serving, trusting = certified("good.example", tmp_path)
+    serving, file = certified("good.example", tmp_path)
+    trusting = ssl.create_default_context(cafile=str(file))
     fake = FakeHttp()
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0, ssl=serving)
     port = server.sockets[0].getsockname()[1]
@@ -95,30 +92,3 @@ async def test_certificate_must_be_of_the_name_and_a_connection_serves_one_name_
     assert [asked.headers["host"] for asked in fake.asked] == [f"good.example:{port}"]
     await to_us.stop()
     server.close()
-
-
-def certified(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate for a name, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "pair.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(file)
-    return serving, ssl.create_default_context(cafile=str(file))

@@ -17,6 +17,7 @@ from services.orgs.api_keys.routes import routes as api_key_routes
 from services.orgs.api_keys.service import ApiKeyService
 from services.orgs.apps import store as app_store
 from services.orgs.apps.directory import AppAnswers
+from services.orgs.apps.id_documents import IdDocuments, guarded_client
 from services.orgs.apps.routes import routes as app_routes
 from services.orgs.apps.rpc import apps_rpc
 from services.orgs.apps.service import AppService
@@ -50,6 +51,10 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
         db, outbox, bus, service.clock, cursors=cursors, guard=guard, urls=urls
     )
     app_answers = AppAnswers(db)
+    to_documents = guarded_client(
+        allow_private=settings.oidc_allow_private, ca_file=settings.client_id_document_ca_file
+    )
+    documents = IdDocuments(db, outbox, to_documents)
     secret_usage = LastUsed(db, service.clock, app_store.note_uses)
     return service.app(
         routes=[
@@ -61,13 +66,13 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
         rpc=[
             clients_rpc(clients, api_keys),
             settings_rpc(clients),
-            apps_rpc(app_answers, secret_usage),
+            apps_rpc(app_answers, documents, secret_usage),
             registrations_rpc(registrations),
             admin_rpc(clients, api_keys, outbox, token),
         ],
         callers=RPC_CALLERS,
         jobs={"key usage": usage.run, "app secret usage": secret_usage.run},
-        resources=[usage, secret_usage],
+        resources=[usage, secret_usage, to_documents],
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from chassis.settings import ServiceSettings
+from chassis.settings import Environment, ServiceSettings
 from contracts.clients import TokenMode
 
 
@@ -26,6 +26,19 @@ class OrgsSettings(ServiceSettings):
     )
     oidc_allow_private: bool = Field(
         False,
-        description="Let back-channel logout URIs of apps, and client id metadata documents, be at private "
-        "addresses and logout URIs use plain http. For development only.",
+        description="Let client id metadata documents and logout URIs of apps be at private addresses, and "
+        "logout URIs without TLS (development).",
     )
+    client_id_document_ca_file: str | None = Field(
+        None,
+        description="A file of certificates (PEM) that the servers of client id metadata documents are "
+        "trusted by, instead of the public ones.",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_private_addresses(self) -> Self:
+        if self.environment is Environment.PRODUCTION and self.oidc_allow_private:
+            raise ValueError(
+                "OIDC_ALLOW_PRIVATE must not be true in production: tenants could reach what is inside"
+            )
+        return self

@@ -338,9 +338,11 @@ def _check(fields: AppFields, client: Client | None, urls: PublicUrls) -> None:
 
 
 def _refuse_trust_in_registered(app: StoredApp) -> None:
-    """Who registered itself is whoever it says it is: its users are always asked, whatever an admin thinks."""
+    """Who registered itself may be anybody: its users are always asked, whatever an admin thinks."""
     if app.is_registered and app.fields.is_trusted:
-        fault = FieldError(field="trusted", code="registered_app", detail="cannot be true, it registered itself")
+        fault = FieldError(
+            field="trusted", code="registered_app", detail="cannot be true, it registered itself"
+        )
         raise UnprocessableRequest(errors=(fault,))
 
 

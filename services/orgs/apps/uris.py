@@ -66,6 +66,19 @@ def parse_web_url(value: str) -> str:
     return value
 
 
+def parse_document_url(value: str) -> str:
+    """Return the URL of a client id metadata document, unchanged: https, with a path (its draft, §3).
+
+    Raises:
+        PydanticCustomError: it is none.
+    """
+    parts = _split(value)
+    if parts.scheme != "https" or not parts.path:
+        raise PydanticCustomError("url_not_secure", "must be an absolute https URL with a path")
+    _check_host(parts)
+    return value
+
+
 def parse_resource(value: str) -> str:
     """Return a resource indicator (RFC 8707 §2), unchanged: an absolute URI without a fragment.
 

@@ -35,6 +35,12 @@ class ClientRow(Base, table=True):
         CheckConstraint("token_mode IN ('v1_hs256', 'v2_jwks', 'v3_es256', 'v3_eddsa')", name="token_mode"),
         CheckConstraint("jsonb_typeof(settings) = 'object'", name="settings"),
         Index("ix_clients_allowed_origins", "allowed_origins", postgresql_using="gin"),
+        Index(
+            "ix_clients_oidc_audiences",
+            text("(settings -> 'oidc_audiences'::text)"),
+            postgresql_using="gin",
+            postgresql_where=text("settings -> 'oidc_client_id_metadata_documents' = 'true'::jsonb"),
+        ),
     )
 
     id: UUID = Field(primary_key=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -54,6 +54,20 @@ async def allows_origin(tx: Tx, origin: str) -> bool:
             origin,
         )
     )
+
+
+async def of_audiences(tx: Tx, audiences: Sequence[str]) -> list[Client]:
+    """Return active clients, two at most, that take client id documents and have one of some audiences."""
+    rows = await tx.fetch(
+        """
+        SELECT * FROM clients
+        WHERE settings -> 'oidc_client_id_metadata_documents' = 'true'::jsonb
+          AND settings -> 'oidc_audiences' ?| $1::text[] AND status = 'active'
+        LIMIT 2
+        """,
+        list(audiences),
+    )
+    return [client_of(row) for row in rows]
 
 
 async def lock(tx: Tx, client_id: UUID) -> Client | None:

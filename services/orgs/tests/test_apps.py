@@ -15,10 +15,10 @@ _SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
-async def directory(system: System) -> AsyncIterator[AppDirectory]:
+async def directory(system: System, port: int | None = None) -> AsyncIterator[AppDirectory]:
     """Run a directory in the name of the token service, connected to the bus, for as long as the block."""
     bus = Bus(system.servers.nats_url("token"), process="test")
-    async with system.channel("orgs", caller="token") as channel:
+    async with system.channel("orgs", caller="token", port=port) as channel:
         apps = AppDirectory(channel, bus)
         await bus.start()
         try:
