@@ -600,6 +600,7 @@ class SessionRevoked(SessionEvent):
     """A session ended before its time, for a `reason` such as `logout` or `password_changed`.
 
     With an `app_id` it was a grant to an app, made when the user was logged in with the session `parent_id`.
+    Otherwise `kept_app_ids` are the apps that were let in with it and keep their access (`offline_access`).
     """
 
     type: ClassVar[str] = "session_revoked"
@@ -607,6 +608,7 @@ class SessionRevoked(SessionEvent):
     reason: str
     app_id: str | None = None
     parent_id: str | None = None
+    kept_app_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

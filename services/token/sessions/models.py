@@ -242,9 +242,13 @@ class UsedToken:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session that was ended just now; one with an `app_id` was a grant of the session `parent_id`."""
+    """A session that was ended just now; one with an `app_id` was a grant of the session `parent_id`.
+
+    `kept_app_ids` are apps whose grants of this session go on without it.
+    """
 
     id: UUID
     user_id: UUID
     app_id: str | None = None
     parent_id: UUID | None = None
+    kept_app_ids: tuple[str, ...] = ()

@@ -319,6 +319,7 @@ class SessionService:
                 reason=reason,
                 app_id=session.app_id,
                 parent_id=str(session.parent_id) if session.parent_id else None,
+                kept_app_ids=session.kept_app_ids or None,
             )
             await self._outbox.emit(tx, event, caller, actor=actor)
         ENDED.labels(_counted(reason)).inc(len(ended))

@@ -236,7 +236,23 @@ async def end_session(
         return []
     if row["app_id"] is not None:
         return [EndedSession(**row)]
-    return [EndedSession(**row), *await _end_grants(tx, session_id, reason, now)]
+    ended = await _end_grants(tx, session_id, reason, now)
+    outliving = await _apps_of(tx, session_id, now)
+    return [EndedSession(**row, kept_app_ids=outliving), *ended]
+
+
+async def _apps_of(tx: Tx, parent_id: UUID, now: datetime) -> tuple[str, ...]:
+    """Return the apps whose grants go on though the session that they were made with has ended."""
+    rows = await tx.fetch(
+        """
+        SELECT DISTINCT app_id FROM sessions
+        WHERE parent_id = $1 AND client_id = current_client() AND ended_at IS NULL AND expires_at > $2
+        ORDER BY app_id
+        """,
+        parent_id,
+        now,
+    )
+    return tuple(row["app_id"] for row in rows)
 
 
 async def _end_grants(tx: Tx, parent_id: UUID, reason: str, now: datetime) -> list[EndedSession]:
