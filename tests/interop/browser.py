@@ -12,6 +12,8 @@ import httpx
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 20
+_MOST_PAGES = 6
+_APPROVE = ("decision", "approve")
 
 
 @dataclass(slots=True)
@@ -67,11 +69,17 @@ class Browser:
 
     async def log_in(self, page: Page, email: str, password: str) -> Page:
         """Do what the provider's pages ask of a user who agrees to everything."""
-        if "password" in page.forms[0].fields:
-            page = await self.submit(page, email=email, password=password)
-        approve = ("decision", "approve")
-        while any(approve in form.buttons for form in page.forms):
-            page = await self.submit(page, approve)
+        for _ in range(_MOST_PAGES):
+            fields = {name for form in page.forms for name in form.fields}
+            approves = [form for form in page.forms if _APPROVE in form.buttons]
+            if "password" in fields:
+                page = await self.submit(page, email=email, password=password)
+            elif approves:
+                page = await self.submit(page, _APPROVE)
+            elif "user_code" in fields:
+                page = await self.submit(page)
+            else:
+                break
         return page
 
     async def _go(

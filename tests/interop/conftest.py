@@ -64,7 +64,7 @@ async def start(stack: Stack) -> AsyncIterator[Start]:
             f"{name}-{port}",
             command,
             folder=stack.system.folder,
-            env={"PATH": _PATH, "ISSUER": stack.base_url, "PORT": str(port), **env},
+            env={"PATH": _PATH, "AUTHSERVICE_URL": stack.base_url, "PORT": str(port), **env},
             cwd=REPOSITORY,
         )
         process.start()

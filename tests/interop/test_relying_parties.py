@@ -69,7 +69,7 @@ async def test_oauth4webapi(stack: Stack, node: str, start: Start, browser: Brow
         tenant,
         port,
         token_endpoint_auth_method="none",
-        require_pushed_authorization_requests=True,
+        require_par=True,
         dpop_bound_access_tokens=True,
     )
     party = await start("oauth4webapi", [node, f"{FOLDER}/oauth4webapi.mjs"], port, env)
@@ -89,7 +89,7 @@ async def test_authlib(stack: Stack, start: Start, browser: Browser) -> None:
     user = await stack.sign_up(tenant)
     port = free_port()
     env = await registered(stack, tenant, port)
-    party = await start("authlib", [PYTHON, f"{FOLDER}/authlib_app.py"], port, env)
+    party = await start("authlib", [PYTHON, "examples/server_app/main.py"], port, env)
 
     page = await browser.log_in(await browser.open(f"{party}/login"), user.email, PASSWORD)
 

@@ -3,7 +3,7 @@ import * as oauth from 'oauth4webapi'
 
 import { serve } from './serve.mjs'
 
-const { ISSUER, CLIENT_ID, PORT } = process.env
+const { AUTHSERVICE_URL: ISSUER, CLIENT_ID, PORT } = process.env
 const redirectUri = `http://127.0.0.1:${PORT}/callback`
 const loopback = { [oauth.allowInsecureRequests]: true }
 

@@ -3,7 +3,7 @@ import * as client from 'openid-client'
 
 import { serve } from './serve.mjs'
 
-const { ISSUER, CLIENT_ID, CLIENT_SECRET, PORT } = process.env
+const { AUTHSERVICE_URL: ISSUER, CLIENT_ID, CLIENT_SECRET, PORT } = process.env
 const redirectUri = `http://127.0.0.1:${PORT}/callback`
 
 const config = await client.discovery(new URL(ISSUER), CLIENT_ID, CLIENT_SECRET, undefined, {

@@ -1,4 +1,10 @@
-"""A confidential server app with Authlib on Starlette: login, userinfo, refresh, logout."""
+"""A server app that lets AuthService log its users in, with Authlib: login, userinfo, refresh, logout.
+
+    CLIENT_ID=<the app's id> CLIENT_SECRET=<its secret> python examples/server_app/main.py
+
+`AUTHSERVICE_URL` (default http://localhost:8080) is the issuer; all else is found by discovery. One user at a
+time: a real app keeps tokens with each user's session.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import os
 from urllib.parse import urlencode
 
 import uvicorn
+from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.integrations.starlette_client import OAuth
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,13 +21,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-PORT = int(os.environ["PORT"])
+PORT = int(os.environ.get("PORT", "8000"))
+ISSUER = os.environ.get("AUTHSERVICE_URL", "http://localhost:8080")
 OWN = f"http://127.0.0.1:{PORT}"
 
 oauth = OAuth()
 oauth.register(
     "authservice",
-    server_metadata_url=f"{os.environ['ISSUER']}/.well-known/openid-configuration",
+    server_metadata_url=f"{ISSUER}/.well-known/openid-configuration",
     client_id=os.environ["CLIENT_ID"],
     client_secret=os.environ["CLIENT_SECRET"],
     client_kwargs={"scope": "openid profile email offline_access", "code_challenge_method": "S256"},
@@ -47,8 +55,8 @@ async def refresh(_request: Request) -> Response:
     """Renew the tokens."""
     before = kept["token"]
     metadata = await provider.load_server_metadata()
-    async with provider._get_oauth_client(**metadata) as session:
-        token = await session.refresh_token(metadata["token_endpoint"], refresh_token=before["refresh_token"])
+    async with AsyncOAuth2Client(provider.client_id, provider.client_secret) as client:
+        token = await client.refresh_token(metadata["token_endpoint"], before["refresh_token"])
     kept["token"] = {**before, **token}
     userinfo = await provider.userinfo(token=kept["token"])
     rotated = kept["token"]["refresh_token"] != before["refresh_token"]

@@ -1,1 +1,0 @@
-"""Programs of relying parties, run as processes of their own."""
