@@ -14,7 +14,6 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
-from pydantic import AnyHttpUrl
 
 ISSUER = os.environ.get("AUTHSERVICE_URL", "http://localhost:8080")
 CLIENT_ID = os.environ["CLIENT_ID"]
@@ -52,7 +51,8 @@ class Tokens:
 server = MCPServer(
     "Notes",
     token_verifier=Tokens(),
-    auth=AuthSettings(issuer_url=AnyHttpUrl(ISSUER), resource_server_url=AnyHttpUrl(RESOURCE)),
+    # As text: a URL object would end in a slash, and the issuer must be letter for letter what it says it is.
+    auth=AuthSettings.model_validate({"issuer_url": ISSUER, "resource_server_url": RESOURCE}),
 )
 
 
