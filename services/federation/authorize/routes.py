@@ -131,7 +131,7 @@ def routes(
         request_uri = await pushed.keep(asked.app.id, kept)
         return see_other(f"{PATH}?{urlencode({'client_id': asked.app.id, 'request_uri': request_uri})}")
 
-    @router.get(PATH, access=Access.PUBLIC, limit="login", response_model=None, responses=_ANSWERS)
+    @router.get(PATH, access=Access.PUBLIC, limit="public", response_model=None, responses=_ANSWERS)
     async def authorize(
         request: Request, caller: Caller, _documented: Annotated[AuthorizationParameters, Query()]
     ) -> Response:
@@ -151,7 +151,7 @@ def routes(
     @router.post(
         PATH,
         access=Access.PUBLIC,
-        limit="login",
+        limit="public",
         body_limit=64 * KIB,
         response_model=None,
         responses=_ANSWERS,
@@ -170,7 +170,7 @@ def routes(
 
         return await with_error_pages(request, answered)
 
-    @router.get(RESUME, access=Access.PUBLIC, limit="login", response_model=None, responses=_ANSWERS)
+    @router.get(RESUME, access=Access.PUBLIC, limit="public", response_model=None, responses=_ANSWERS)
     async def resume_authorization(request: Request, caller: Caller, handle: HandleParameter) -> Response:
         """Go on with a request after the user has logged in; only in the browser that made it."""
 

@@ -209,7 +209,7 @@ def _declare_request(router: Router, devices: DeviceService, base_url: str) -> N
 
 
 def _declare_entry(router: Router, pages: DevicePages) -> None:
-    @router.get(DEVICE, access=Access.PUBLIC, limit="login", response_model=None, responses=_PAGES)
+    @router.get(DEVICE, access=Access.PUBLIC, limit="public", response_model=None, responses=_PAGES)
     async def device_page(
         request: Request,
         user_code: Annotated[
@@ -234,7 +234,7 @@ def _declare_entry(router: Router, pages: DevicePages) -> None:
 
 
 def _declare_confirmation(router: Router, pages: DevicePages) -> None:
-    @router.get(CONFIRM, access=Access.PUBLIC, limit="login", response_model=None, responses=_PAGES)
+    @router.get(CONFIRM, access=Access.PUBLIC, limit="public", response_model=None, responses=_PAGES)
     async def device_confirmation(request: Request, handle: HandleParameter) -> Response:
         """Ask the user whether the device may do what it asks; who is not logged in logs in first."""
         return await with_error_pages(request, lambda: pages.question(request, handle))

@@ -179,7 +179,7 @@ def routes(logout: Logout) -> Router:
     """The slice's routes."""
     router = Router(tag="OpenID Connect")
 
-    @router.get(PATH, access=Access.PUBLIC, limit="login", response_model=None, responses=_ANSWERS)
+    @router.get(PATH, access=Access.PUBLIC, limit="public", response_model=None, responses=_ANSWERS)
     async def log_out(
         request: Request, caller: Caller, _documented: Annotated[LogoutParameters, Query()]
     ) -> Response:
@@ -200,7 +200,7 @@ def routes(logout: Logout) -> Router:
     @router.post(
         PATH,
         access=Access.PUBLIC,
-        limit="login",
+        limit="public",
         body_limit=32 * KIB,
         response_model=None,
         responses=_ANSWERS,
@@ -216,7 +216,7 @@ def routes(logout: Logout) -> Router:
     @router.post(
         CONFIRM,
         access=Access.PUBLIC,
-        limit="login",
+        limit="public",
         body_limit=16 * KIB,
         response_model=None,
         responses=_ANSWERS,
