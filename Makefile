@@ -52,6 +52,7 @@ check: dev-env ## Everything CI checks beside the tests: format, lint, types, la
 	@$(RUN) -m scripts.lint_migrations
 	@$(RUN) scripts/merge_contract.py --check
 	@$(RUN) -m scripts.generate_docs --check
+	@$(RUN) -m scripts.check_validators
 
 bench: dev-env ## Measure the journeys against their floors (docs/performance.md)
 	@exec $(RUN) -m benchmarks $(ARGS)
