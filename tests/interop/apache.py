@@ -48,6 +48,8 @@ class Apache:
             "ErrorLog /dev/stderr",
             *(f"LoadModule {name}_module {_MODULES}/mod_{name}.so" for name in _LOADED),
             f"DocumentRoot {self._folder}/public",
+            "TypesConfig /dev/null",
+            "AddType text/html .html",
             "DirectoryIndex index.html",
             f"OIDCProviderMetadataURL {issuer}/.well-known/openid-configuration",
             f"OIDCClientID {client_id}",

@@ -130,7 +130,7 @@ async def test_mod_auth_openidc(stack: Stack, start: Start, browser: Browser) ->
     second = (await browser.open(f"{party}/secure/redirect?info=json")).answer.json()
     assert second["access_token"] != first["access_token"]
     out = await browser.open(f"{party}/secure/redirect?logout={own}/bye")
-    assert out.url.split("?")[0] == f"{own}/bye", out.url
+    assert out.url.split("?")[0].rstrip("/") == f"{own}/bye", out.url
     again = await browser.open(f"{party}/secure/")
     assert "password" in again.forms[0].fields
 
