@@ -114,5 +114,6 @@ class Revocations:
             revocation.id,
             revocation.not_after.ToMicroseconds() / 1e6,
             revocation.expires_at.ToMicroseconds() / 1e6,
+            client_id=revocation.client_id or None,
         )
         return True

@@ -181,3 +181,74 @@ async def test_token_when_anything_of_it_is_revoked_then_refused_everywhere_with
                 await asyncio.sleep(1)  # `iat` counts whole seconds
                 renewed = (await stack.refresh(world.tenant, user.refresh_token)).json()["access_token"]
                 assert all((await world.judgements(renewed, set(world.judges))).values())
+
+
+async def revoked_by_its_client(world: World, token: str, client_id: str, secret: str) -> None:
+    """Have a token revoked by the client that got it (RFC 7009)."""
+    basic = (client_id, secret)
+    answer = await world.stack.http.post(
+        f"{world.stack.gateways[0]}/revoke", data={"token": token}, auth=basic
+    )
+    assert (answer.status_code, answer.content) == (200, b""), answer.text
+
+
+async def test_token_when_revoked_alone_then_dead_itself_and_neither_its_session_nor_a_namesake(
+    stack: Stack,
+) -> None:
+    """O-26: the tenant signs what it likes, here the `jti` of another's token, and revokes that."""
+    async with world_of(stack, "v1_hs256") as world, world_of(stack, "v3_es256") as others:
+        assert world.secret is not None
+        user, victim = await stack.sign_up(world.tenant), await stack.sign_up(others.tenant)
+        claims = {**claims_of(user.access_token), "azp": world.tenant.id}
+        claims["jti"] = claims_of(victim.access_token)["jti"]
+        header = {"typ": "at+jwt", "kid": jwt.get_unverified_header(user.access_token)["kid"]}
+        token = jwt.encode(claims, world.secret, algorithm="HS256", headers=header)
+        everybody = set(world.judges)
+        for judged, by in ((token, world), (user.access_token, world), (victim.access_token, others)):
+            assert all((await by.judgements(judged, everybody)).values())
+        # Another client's credentials revoke nothing, and hear the same.
+        await revoked_by_its_client(others, token, others.tenant.id, others.tenant.api_key)
+        assert all((await world.judgements(token, everybody)).values())
+        await revoked_by_its_client(world, token, world.tenant.id, world.tenant.api_key)
+        await world.refused(token, everybody)
+        # The session lives on; a list has one bit for its tokens, and its next token another.
+        judged = await world.judgements(user.access_token, everybody)
+        assert judged == {name: name != "status list" for name in world.judges}
+        renewed = (await stack.refresh(world.tenant, user.refresh_token)).json()["access_token"]
+        assert all((await world.judgements(renewed, everybody)).values())
+        assert all((await others.judgements(victim.access_token, everybody)).values())
+
+
+async def test_machine_when_its_token_secret_or_account_is_revoked_then_refused_within_a_second(
+    stack: Stack,
+) -> None:
+    """O-23. Gateways take no machine's token, and no list has a bit for it."""
+    async with world_of(stack, "v3_es256") as world:
+        judges = {"grpc 0", "grpc 1", "stream"}
+        accounts = f"/api/admin/clients/{world.tenant.id}/service-accounts"
+        for way in ("token", "secret", "account"):
+            made = (await stack.call("POST", accounts, stack.admin, json={"name": "Worker"})).json()
+            account, secret = made["service_account"]["id"], made["client_secret"]
+            form = {"grant_type": "client_credentials"}
+            url = f"{stack.gateways[0]}/oauth/token"
+            token = (await stack.http.post(url, data=form, auth=(account, secret))).json()["access_token"]
+            assert "status" not in claims_of(token)
+            assert all((await world.judgements(token, judges)).values())
+            if way == "token":
+                await revoked_by_its_client(world, token, account, secret)
+            elif way == "secret":
+                listed = (await stack.call("GET", f"{accounts}/{account}/keys", stack.admin)).json()
+                path = f"{accounts}/{account}/keys/{listed['items'][0]['id']}"
+                assert (await stack.call("DELETE", path, stack.admin)).status_code == 204
+            else:
+                path = f"{accounts}/{account}"
+                off = await stack.call("PATCH", path, stack.admin, json={"status": "disabled"})
+                assert off.status_code == 200, off.text
+            await world.refused(token, judges)
+            again = await stack.http.post(url, data=form, auth=(account, secret))
+            assert again.status_code == (200 if way == "token" else 401), again.text
+            if way == "token":
+                introspected = await stack.http.post(
+                    f"{stack.gateways[1]}/introspect", data={"token": token}, auth=(account, secret)
+                )
+                assert introspected.json() == {"active": False}

@@ -202,7 +202,13 @@ class RevocationFeed:
         for row in rows:
             revocation = row.revocation
             self._in_force[row.number] = revocation
-            self.revoked.add(revocation.kind, revocation.ref, revocation.not_after, revocation.expires_at)
+            self.revoked.add(
+                revocation.kind,
+                revocation.ref,
+                revocation.not_after,
+                revocation.expires_at,
+                client_id=str(revocation.client_id),
+            )
             self._bits.kill(row.status_indices, revocation.expires_at)
             if revocation.kind in _WIDE:
                 self._bits.raise_bound(revocation.client_id, row.status_indices, revocation.expires_at)

@@ -181,6 +181,7 @@ def _news(revocations: list[Revocation], *, synced: bool) -> token_pb2.WatchRevo
             token_pb2.Revocation(
                 kind=_KINDS[revocation.kind],
                 id=revocation.ref,
+                client_id=str(revocation.client_id),
                 not_after=_timestamp(revocation.not_after),
                 expires_at=_timestamp(revocation.expires_at),
             )

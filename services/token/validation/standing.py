@@ -89,7 +89,7 @@ def _has_session(claims: VerifiedClaims, living: dict[UUID, LivingSession]) -> b
 
 
 def _is_good(
-    claims: VerifiedClaims, living: dict[UUID, LivingSession], revoked: dict[tuple[str, str], int]
+    claims: VerifiedClaims, living: dict[UUID, LivingSession], revoked: dict[tuple[str, str, str], int]
 ) -> bool:
     # An app is no session, and its standing not in this database.
     if not is_of_app(claims) and not _has_session(claims, living):
@@ -102,4 +102,5 @@ def _is_good(
         (RevocationKind.TOKEN, claims.jti),
         (RevocationKind.KEY, claims.kid),
     )
-    return not any(claims.iat <= revoked.get((str(kind), ref), -1) for kind, ref in named)
+    # Of its own client alone: a tenant that can sign may write another's `jti` into a token, and revoke that.
+    return not any(claims.iat <= revoked.get((claims.client_id, str(kind), ref), -1) for kind, ref in named)

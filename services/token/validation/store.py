@@ -33,28 +33,28 @@ async def secrets(tx: Tx, kids: Sequence[str]) -> list[StoredKey]:
 
 async def standing(
     tx: Tx, session_ids: Collection[UUID], refs: Collection[str], now: datetime
-) -> tuple[dict[UUID, LivingSession], dict[tuple[str, str], int]]:
+) -> tuple[dict[UUID, LivingSession], dict[tuple[str, str, str], int]]:
     """Return which sessions live, with whose they are and what for, and what is revoked.
 
-    What is revoked is (kind, ref) → the last dead second of `iat`.
+    What is revoked is (client, kind, ref) → the last dead second of `iat`.
 
     A machine's session is the secret its token was got with, or its account: alive while both are.
     """
     rows = await tx.fetch(
         """
         SELECT id AS session_id, user_id AS owner, audience, app_id IS NOT NULL AS is_grant,
-               NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after
+               NULL::uuid AS client_id, NULL AS kind, NULL AS ref, NULL::timestamptz AS not_after
         FROM sessions
         WHERE id = ANY($1) AND ended_at IS NULL AND expires_at > $3
         UNION ALL
-        SELECT k.id, a.id, NULL, false, NULL, NULL, NULL
+        SELECT k.id, a.id, NULL, false, NULL, NULL, NULL, NULL
         FROM service_account_keys AS k JOIN service_accounts AS a ON a.id = k.service_account_id
         WHERE k.id = ANY($1) AND k.revoked_at IS NULL AND a.status = 'active'
         UNION ALL
-        SELECT id, id, NULL, false, NULL, NULL, NULL FROM service_accounts
+        SELECT id, id, NULL, false, NULL, NULL, NULL, NULL FROM service_accounts
         WHERE id = ANY($1) AND status = 'active'
         UNION ALL
-        SELECT NULL, NULL, NULL, false, kind, ref, not_after FROM revocations
+        SELECT NULL, NULL, NULL, false, client_id, kind, ref, not_after FROM revocations
         WHERE ref = ANY($2) AND expires_at > $3
         """,
         list(session_ids),
@@ -62,11 +62,12 @@ async def standing(
         now,
     )
     living: dict[UUID, LivingSession] = {}
-    revoked: dict[tuple[str, str], int] = {}
-    for session_id, owner, audience, is_grant, kind, ref, not_after in rows:
+    revoked: dict[tuple[str, str, str], int] = {}
+    for session_id, owner, audience, is_grant, client_id, kind, ref, not_after in rows:
         if session_id is not None:
             living[session_id] = LivingSession(str(owner), is_grant, tuple(audience or ()))
         else:
             last_second = int(not_after.timestamp())
-            revoked[kind, ref] = max(last_second, revoked.get((kind, ref), last_second))
+            named = str(client_id), kind, ref
+            revoked[named] = max(last_second, revoked.get(named, last_second))
     return living, revoked

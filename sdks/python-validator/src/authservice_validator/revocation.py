@@ -11,6 +11,10 @@ from authservice_validator.claims import VerifiedClaims
 # much.
 MAX_LEEWAY_SECONDS: Final = 60
 
+# The last dead second, when it may be forgotten, and whose tokens it names (None: everybody's). A tenant that
+# can sign chooses what stands in its tokens: what it revokes must not be another's that is called the same.
+_Entry = tuple[int, float, frozenset[str] | None]
+
 
 class RevocationKind(StrEnum):
     """What the id of a revocation names; the kinds of `auth.v1.Revocation`."""
@@ -46,12 +50,11 @@ class RevocationSet:
     __slots__ = ("_by_kind", "_clients", "_expiries", "_keys", "_sessions", "_size", "_tokens", "_users")
 
     def __init__(self) -> None:
-        # id -> (not_after, expires_at)
-        self._sessions: dict[str, tuple[int, float]] = {}
-        self._users: dict[str, tuple[int, float]] = {}
-        self._clients: dict[str, tuple[int, float]] = {}
-        self._tokens: dict[str, tuple[int, float]] = {}
-        self._keys: dict[str, tuple[int, float]] = {}
+        self._sessions: dict[str, _Entry] = {}
+        self._users: dict[str, _Entry] = {}
+        self._clients: dict[str, _Entry] = {}
+        self._tokens: dict[str, _Entry] = {}
+        self._keys: dict[str, _Entry] = {}
         self._by_kind = {
             RevocationKind.SESSION: self._sessions,
             RevocationKind.USER: self._users,
@@ -71,6 +74,8 @@ class RevocationSet:
         id: str,  # noqa: A002 - the field's name in `auth.v1.Revocation`
         not_after: datetime | float,
         expires_at: datetime | float,
+        *,
+        client_id: str | None = None,
     ) -> None:
         """Revoke what `id` names; a repeated or older message changes nothing, so any order will do.
 
@@ -79,16 +84,19 @@ class RevocationSet:
             id: session, user, tenant, token or key.
             not_after: tokens issued in this second or before are dead; aware time or Unix seconds.
             expires_at: when the last token it could name has expired; aware time or Unix seconds.
+            client_id: the tenant whose tokens it names, where the set is of several; None for every tenant.
         """
         kind = RevocationKind(kind)
         entries = self._by_kind[kind]
         last_second, expiry = int(_seconds(not_after)), _seconds(expires_at) + MAX_LEEWAY_SECONDS
+        owners = None if client_id is None else frozenset((client_id,))
         known = entries.get(id)
         if known is None:
             self._size += 1
         else:
             last_second, expiry = max(known[0], last_second), max(known[1], expiry)
-        entries[id] = (last_second, expiry)
+            owners = None if owners is None or known[2] is None else owners | known[2]
+        entries[id] = (last_second, expiry, owners)
         if known is None or expiry > known[1]:
             heapq.heappush(self._expiries, (expiry, kind, id))
 
@@ -96,14 +104,13 @@ class RevocationSet:
         """Whether any entry in force names this token."""
         if not self._size:
             return False
-        issued = claims.iat
         # Spelled out: this runs on every request, and a loop over five pairs costs three times as much.
         return (
-            (bool(self._sessions) and _kills(self._sessions, claims.sid, issued))
-            or (bool(self._users) and _kills(self._users, claims.sub, issued))
-            or (bool(self._tokens) and _kills(self._tokens, claims.jti, issued))
-            or (bool(self._clients) and _kills(self._clients, claims.client_id, issued))
-            or (bool(self._keys) and _kills(self._keys, claims.kid, issued))
+            (bool(self._sessions) and _kills(self._sessions, claims.sid, claims))
+            or (bool(self._users) and _kills(self._users, claims.sub, claims))
+            or (bool(self._tokens) and _kills(self._tokens, claims.jti, claims))
+            or (bool(self._clients) and _kills(self._clients, claims.client_id, claims))
+            or (bool(self._keys) and _kills(self._keys, claims.kid, claims))
         )
 
     def forget_expired(self, now: float) -> int:
@@ -125,9 +132,11 @@ class RevocationSet:
         return dropped
 
 
-def _kills(entries: dict[str, tuple[int, float]], name: str | None, issued: int) -> bool:
+def _kills(entries: dict[str, _Entry], name: str | None, claims: VerifiedClaims) -> bool:
     entry = entries.get(name) if name is not None else None
-    return entry is not None and issued <= entry[0]
+    if entry is None or claims.iat > entry[0]:
+        return False
+    return entry[2] is None or claims.client_id in entry[2]
 
 
 def _seconds(time: datetime | float) -> float:
