@@ -20,6 +20,11 @@ _LOADED = (
 )
 
 
+def is_installed() -> bool:
+    """Whether the module is on this machine."""
+    return (_MODULES / "mod_auth_openidc.so").exists()
+
+
 class Apache:
     """One server on one port, with a page that only who has logged in may see."""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -30,8 +31,13 @@ def needs(program: str) -> str:
     """Return where a program is; skip the test where it is not, but in CI fail."""
     found = shutil.which(program, path=_PATH)
     if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is not installed")
-    return found
+        lacks(program)
+    return str(found)
+
+
+def lacks(what: str) -> NoReturn:
+    """Skip the test for what is not on this machine; in CI fail."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is not installed")
 
 
 def free_port() -> int:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.stack import PASSWORD, Login, Stack, Tenant
-from tests.interop.apache import Apache
+from tests.interop.apache import Apache, is_installed
 from tests.interop.browser import Browser, Page
-from tests.interop.conftest import PYTHON, Start, free_port, needs, new_app
+from tests.interop.conftest import PYTHON, Start, free_port, lacks, needs, new_app
 
 FOLDER = "tests/interop/relying_parties"
 GRANTS = ["authorization_code", "refresh_token"]
@@ -102,6 +102,8 @@ async def test_authlib(stack: Stack, start: Start, browser: Browser) -> None:
 async def test_mod_auth_openidc(stack: Stack, start: Start, browser: Browser) -> None:
     """Apache lets nobody in without a login, refreshes, and logs out."""
     needs("apache2")
+    if not is_installed():
+        lacks("mod_auth_openidc")
     tenant = await stack.tenant()
     user = await stack.sign_up(tenant)
     port = free_port()
