@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -14,6 +16,7 @@ import pytest
 from authservice_validator import JwksKeys, TokenVerifier
 from authservice_validator.fetch import FetchedJwks, HttpJwksFetcher
 
+from local.service_process import REPOSITORY
 from services.token.signing.stages import LEAD_TIME
 from tests.e2e.stack import TOKEN_MODES, Login, Stack, Tenant, eventually
 from tests.e2e.test_token_attacks import assert_accepted, part
@@ -223,3 +226,35 @@ async def test_secret_when_rotated_then_earlier_tokens_fail_at_rest_and_grpc(sta
 
     await eventually(is_refused, within=1, what="tokens under the old secret are dead")
     await assert_accepted(stack, await stack.log_in(user))
+
+
+async def test_page_about_keys_when_its_commands_are_run_then_they_do_what_it_says(stack: Stack) -> None:
+    tenant = await stack.tenant()
+    await stack.sign_up(tenant)
+    page = (REPOSITORY / "docs" / "keys.md").read_text()
+    script = "set -euo pipefail\n" + "".join(
+        re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    )
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-c", script),
+        env={
+            "PATH": os.environ["PATH"],
+            "AUTHSERVICE_URL": stack.base_url,
+            "ADMIN_API_KEY": stack.admin.key,
+            "CLIENT_ID": tenant.id,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    seen, errors = await asyncio.wait_for(shell.communicate(), 60)
+    assert shell.returncode == 0, (seen, errors)
+    text = seen.decode()
+    for expected in (
+        "active ",
+        "next ",
+        '"signing_key_rotation": "30d"',
+        "now signs: ",
+        "ES256",
+        "revoked active",
+    ):
+        assert expected in text, text
