@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from chassis.errors import AppError
+from chassis.errors import AppError, Kind
 from contracts.apps import App, decode_app
 from contracts.gen.internal.orgs.v1 import apps_pb2
 from contracts.gen.internal.orgs.v1.apps_pb2_grpc import AppServiceStub
 from services.orgs.apps.id_documents import MAX_BYTES, fresh_seconds
-from services.orgs.tests.test_apps import directory
+from services.orgs.tests.directories import app_directory, process
 from tests.fake_http import FakeHttp, certified, fake_http
 from tests.harness import System, Tenant
 
@@ -49,25 +47,9 @@ class Site:
             try:
                 return decode_app(await AppServiceStub(channel.for_stubs).FindDocument(request))
             except AppError as error:
-                assert error.code == "app_not_found"
+                if error.kind is not Kind.NOT_FOUND:
+                    raise
                 return None
-
-
-@asynccontextmanager
-async def process(system: System, **settings: Any) -> AsyncIterator[int]:
-    """Run another process of the registry, and return its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    app = system.definitions["orgs"].build(system.settings("orgs", **settings), system.clock)
-    async with app.started():
-        assert app.make_rpc is not None
-        server = app.make_rpc()
-        await server.start(f"127.0.0.1:{port}")
-        try:
-            yield port
-        finally:
-            await server.stop(0)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +139,7 @@ async def test_document_when_no_one_tenant_takes_it_then_is_not_even_fetched(
     found = await site.find(url, None, mine)
     assert found is not None
     assert found.client.id == tenant.id
-    async with directory(system, site.port) as apps:
+    async with app_directory(system, site.port) as apps:
         assert await apps.find(url, resources=[mine]) is not None
         await change(system, tenant, {"settings": {"oidc_client_id_metadata_documents": False}})
         async with asyncio.timeout(5):
