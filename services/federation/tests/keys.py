@@ -38,8 +38,15 @@ class AppKey:
     @property
     def jwk(self) -> dict[str, Any]:
         """The public key."""
-        kind = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}[self.algorithm]
-        found: dict[str, Any] = json.loads(kind.to_jwk(self.private.public_key()))
+        public = self.private.public_key()
+        match self.algorithm:
+            case "RS256":
+                text = RSAAlgorithm.to_jwk(public)
+            case "ES256":
+                text = ECAlgorithm.to_jwk(public)
+            case _:
+                text = OKPAlgorithm.to_jwk(public)
+        found: dict[str, Any] = json.loads(text)
         return {name: found[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in found}
 
     @property
