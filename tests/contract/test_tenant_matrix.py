@@ -108,7 +108,18 @@ async def made_world(stack: Stack) -> World:
     someone = {"email": f"{a.user_id}@example.org", "roles": ["billing_admin"], "scopes": ["all"]}
     admin = await stack.call("POST", "/api/admin/users", stack.admin, json=someone)
     signing = await stack.call("GET", f"/api/admin/clients/{a.tenant.id}/signing-keys", stack.admin)
+    apps = f"/api/admin/clients/{a.tenant.id}/apps"
+    redirect = ["https://app.example.com/callback"]
+    app = await stack.call("POST", apps, stack.admin, json={"name": "App", "redirect_uris": redirect})
+    app_id = app.json()["app"]["id"]
+    app_secrets = await stack.call("GET", f"{apps}/{app_id}/secrets", stack.admin)
+    tokens = f"/api/admin/clients/{a.tenant.id}/initial-access-tokens"
+    initial = await stack.call("POST", tokens, stack.admin, json={"name": "CI"})
     ids = {
+        "app_id": app_id,
+        "secret_id": app_secrets.json()["items"][0]["id"],
+        "token_id": initial.json()["token"]["id"],
+        "consent_id": await consent_of(stack, a, app_id),
         "kid": signing.json()["items"][0]["kid"],
         "admin_id": admin.json()["id"],
         "client_id": a.tenant.id,
@@ -120,6 +131,23 @@ async def made_world(stack: Stack) -> World:
         "account_id": account.json()["service_account"]["id"],
     }
     return World(stack, a, b, ids)
+
+
+async def consent_of(stack: Stack, user: Login, app_id: str) -> str:
+    """Let a user have agreed to an app, and return the consent's id."""
+    rows = await stack.sql(
+        "federation",
+        """
+        INSERT INTO consents (id, client_id, user_id, app_id, app_name, scopes, resources, granted_at,
+            updated_at)
+        VALUES (gen_random_uuid(), $1, $2, $3, 'App', '{openid}', '{}', now(), now())
+        RETURNING id
+        """,
+        UUID(user.tenant.id),
+        UUID(user.user_id),
+        app_id,
+    )
+    return str(rows[0]["id"])
 
 
 async def passkey_of(stack: Stack, user: Login) -> str:
