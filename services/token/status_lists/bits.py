@@ -8,6 +8,7 @@ at its next token, so that a place never comes back to life while a token that n
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,7 +35,7 @@ def status_claim(issuer: str, index: int) -> dict[str, object]:
 
 @dataclass(slots=True)
 class Bits:
-    """One list: its bits, least significant first, and how often they have changed."""
+    """One list: its bits, least significant first; each change gives it a `version` that none has had."""
 
     octets: bytearray = field(default_factory=lambda: bytearray(LIST_BYTES))
     expiries: dict[int, float] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class StatusBits:
     def __init__(self) -> None:
         """Begin with none."""
         self._lists: dict[int, Bits] = {}
+        self._versions = itertools.count(1)
         self._expiries: list[tuple[float, int]] = []
         self._bounds: dict[UUID, tuple[int, float]] = {}
 
@@ -70,7 +72,7 @@ class StatusBits:
                 continue
             if known is None:
                 bits.octets[place >> 3] |= 1 << (place & 7)
-                bits.version += 1
+                bits.version = next(self._versions)
             bits.expiries[place] = expiry
             heapq.heappush(self._expiries, (expiry, index))
 
@@ -95,6 +97,6 @@ class StatusBits:
             return
         del bits.expiries[place]
         bits.octets[place >> 3] &= ~(1 << (place & 7))
-        bits.version += 1
+        bits.version = next(self._versions)
         if not bits.expiries:
             del self._lists[number]

@@ -22,7 +22,7 @@ from services.token.revocations.feed import RevocationFeed
 from services.token.signing.algorithms import Algorithm, Signer, base64url
 from services.token.signing.keyring import Keyring
 from services.token.status_lists import store
-from services.token.status_lists.bits import LIST_BITS, LIST_BYTES, StatusBits, uri_of
+from services.token.status_lists.bits import LIST_BITS, LIST_BYTES, Bits, StatusBits, uri_of
 
 SIGNED = Counter("status_lists_signed_total", "Status lists signed, each time anew.")
 
@@ -75,6 +75,7 @@ class StatusLists:
         self._issuer = issuer
         self.ttl = int(ttl.total_seconds())
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._making: dict[int, asyncio.Task[StatusList]] = {}
         self._zeros = zlib.compress(bytes(LIST_BYTES), _LEVEL)
         self._last = (0, float("-inf"))
         self._asking: asyncio.Task[None] | None = None
@@ -99,14 +100,21 @@ class StatusLists:
             or (kept.made_from[1:] == made_from[1:] and time.monotonic() - kept.made_at < _REBUILD_SECONDS)
         ):
             return kept.served
-        found = self._make(number, signer, zlib.compress(bits.octets, _LEVEL) if bits else self._zeros, now)
-        self._kept[number] = _Kept(found, made_from, time.monotonic())
-        self._kept.move_to_end(number)
-        if len(self._kept) > _MAX_KEPT:
-            self._kept.popitem(last=False)
-        return found
+        task = self._making.get(number)
+        if task is None:
+            # Without the context of whoever asks first: its deadline is not the others'.
+            task = asyncio.create_task(self._make(number, bits, signer, made_from, now), context=Context())
+            self._making[number] = task
+            task.add_done_callback(lambda _: self._making.pop(number, None))
+        return await asyncio.shield(task)
 
-    def _make(self, number: int, signer: Signer, compressed: bytes, now: int) -> StatusList:
+    async def _make(
+        self, number: int, bits: Bits | None, signer: Signer, made_from: tuple[int, str, int], now: int
+    ) -> StatusList:
+        # In a thread, for milliseconds: the level that the draft asks for is slow where few bits are set.
+        compressed = (
+            await asyncio.to_thread(zlib.compress, bytes(bits.octets), _LEVEL) if bits else self._zeros
+        )
         claims: dict[str, object] = {
             "iss": self._issuer,
             "sub": uri_of(self._issuer, number),
@@ -116,8 +124,13 @@ class StatusLists:
             "status_list": {"bits": 1, "lst": base64url(compressed).decode()},
         }
         said = hashlib.sha256(f"{signer.kid}:{now // _PERIOD_SECONDS}:".encode() + compressed)
+        found = StatusList(signer.token(claims, _TYPE).encode(), f'W/"{said.hexdigest()[:32]}"')
         SIGNED.inc()
-        return StatusList(signer.token(claims, _TYPE).encode(), f'W/"{said.hexdigest()[:32]}"')
+        self._kept[number] = _Kept(found, made_from, time.monotonic())
+        self._kept.move_to_end(number)
+        if len(self._kept) > _MAX_KEPT:
+            self._kept.popitem(last=False)
+        return found
 
     async def _check_exists(self, number: int) -> None:
         """Go by what was the last place a second ago; the list after it may have been begun since."""
