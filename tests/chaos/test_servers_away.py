@@ -248,6 +248,7 @@ async def test_service_when_away_then_only_its_routes_are_503(
         "identity": ("GET", "/api/auth/me", user),
         "token": ("GET", "/api/auth/sessions", user),
         "orgs": ("GET", "/api/admin/clients", stack.admin),
+        "federation": ("GET", "/api/auth/consents", user),
         "audit": ("GET", "/api/admin/audit-events", stack.admin),
     }
     for gateway in (0, 1):

@@ -35,12 +35,14 @@ _PLENTY = "1000000/60"
 
 ENVIRONMENT = {
     "BCRYPT_COST": "10",
+    "OIDC_ALLOW_PRIVATE": "true",
     **{
         f"RATE_LIMIT_{name}": _PLENTY
         for name in ("DEFAULT", "LOGIN", "SIGNUP", "REFRESH", "SENSITIVE", "PUBLIC", "ADMIN", "REFUSED")
     },
 }
-"""Cheap hashes, and limits that no test reaches by its mere size; wrong admin keys stay limited."""
+"""Cheap hashes, apps on this machine, and limits that no test reaches by its mere size; wrong admin keys
+stay limited."""
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]

@@ -25,8 +25,8 @@ from chassis.ids import new_id
 from chassis.internal_keys import InternalKeys
 from contracts.gen.auth.v1 import admin_pb2, auth_pb2, token_pb2
 from contracts.gen.internal.audit.v1 import ingest_pb2
-from contracts.gen.internal.identity.v1 import admins_pb2, step_up_pb2, users_pb2
-from contracts.gen.internal.orgs.v1 import clients_pb2
+from contracts.gen.internal.identity.v1 import admins_pb2, logins_pb2, step_up_pb2, users_pb2
+from contracts.gen.internal.orgs.v1 import apps_pb2, clients_pb2, registrations_pb2
 from contracts.gen.internal.token.v1 import (
     exchange_pb2,
     grants_pb2,
@@ -44,10 +44,13 @@ RPC_MODULES: tuple[ModuleType, ...] = (
     ingest_pb2,
     users_pb2,
     admins_pb2,
+    logins_pb2,
     step_up_pb2,
     exchange_pb2,
     grants_pb2,
+    apps_pb2,
     clients_pb2,
+    registrations_pb2,
     secrets_pb2,
     sessions_pb2,
     verification_pb2,
@@ -56,6 +59,7 @@ GUARDED = {
     "identity": ("GET", "/api/auth/me"),
     "token": ("GET", "/api/auth/sessions"),
     "orgs": ("GET", "/api/admin/clients"),
+    "federation": ("GET", "/api/auth/consents"),
     "audit": ("GET", "/api/admin/audit-events"),
 }
 
