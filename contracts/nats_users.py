@@ -15,7 +15,13 @@ CONSUMERS: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "federation": ("federation-withdrawn-consents", "federation-deleted-users", "federation-logouts"),
     "identity": ("identity-token-reuse", "identity-mail"),
-    "token": ("token-new-clients", "token-suspended-clients", "token-key-periods"),
+    "token": (
+        "token-new-clients",
+        "token-suspended-clients",
+        "token-key-periods",
+        "token-disabled-apps",
+        "token-deleted-apps",
+    ),
 }
 """Service → the durable consumers it may create, read and acknowledge; no other service's."""
 

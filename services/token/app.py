@@ -25,6 +25,7 @@ from services.token.exchange.routes import routes as exchange_routes
 from services.token.exchange.rpc import exchange_rpc
 from services.token.exchange.service import ExchangeService
 from services.token.grants.codes import CodeRedemption
+from services.token.grants.ended_apps import EndedApps
 from services.token.grants.handlers import GrantHandlers
 from services.token.grants.refreshing import GrantRefreshing
 from services.token.grants.routes import routes as grant_routes
@@ -205,6 +206,13 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
     grant_tokens = GrantTokens(
         db, service.outbox, service.clock, keyring, access_tokens, issuer_tokens, settings
     )
+    ended_apps = EndedApps(db, service.clock, sessions, revocations)
+    disabled_apps = Consumer(
+        bus, db, ended_apps.on_apps_updated, name="token-disabled-apps", subject="events.orgs.app_updated"
+    )
+    deleted_apps = Consumer(
+        bus, db, ended_apps.on_apps_deleted, name="token-deleted-apps", subject="events.orgs.app_deleted"
+    )
     device_codes = DeviceCodes(db, service.outbox, service.clock, grant_tokens)
     handlers = GrantHandlers(
         CodeRedemption(db, service.outbox, service.clock, grant_tokens, sessions, revocations),
@@ -258,6 +266,8 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "exchange code purge": exchange.purge,
             "authorization codes": grants.purge,
             "device codes": device_codes.purge,
+            "disabled apps": disabled_apps.run,
+            "deleted apps": deleted_apps.run,
             "app secret usage": apps.run,
             "session pruning": Pruning(db, service.clock).run,
             "key usage": key_usage.run,

@@ -10,7 +10,7 @@ import asyncpg
 from chassis.database import Tx
 from services.token.grants.models import Authorization, CodeBinding, NewGrant, StoredCode
 from services.token.sessions import store as sessions_store
-from services.token.sessions.models import LiveSession
+from services.token.sessions.models import EndedSession, LiveSession
 
 
 async def insert_code(
@@ -128,6 +128,30 @@ async def open_grant(tx: Tx, grant: NewGrant) -> LiveSession | None:
         authorization.requested_claims,
     )
     return sessions_store.live(row) if row else None
+
+
+async def end_grants_of_app(
+    tx: Tx, app_id: str, reason: str, granted_until: datetime, now: datetime, limit: int
+) -> list[EndedSession]:
+    """End up to `limit` grants of an app of the current client that were made until a time."""
+    rows = await tx.fetch(
+        """
+        WITH doomed AS (
+            SELECT id FROM sessions
+            WHERE client_id = current_client() AND app_id = $1 AND ended_at IS NULL AND expires_at > $4
+              AND created_at <= $3
+            ORDER BY id LIMIT $5 FOR UPDATE
+        )
+        UPDATE sessions AS s SET ended_at = $4, end_reason = $2 FROM doomed WHERE s.id = doomed.id
+        RETURNING s.id, s.user_id, s.app_id, s.parent_id
+        """,
+        app_id,
+        reason,
+        granted_until,
+        now,
+        limit,
+    )
+    return [EndedSession(**row) for row in rows]
 
 
 async def login_session(tx: Tx, session_id: UUID, now: datetime) -> LiveSession | None:

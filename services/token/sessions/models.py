@@ -53,6 +53,9 @@ class SessionRow(Base, table=True):
     __table_args__ = (
         Index("ix_sessions_client_id_user_id_id", "client_id", "user_id", "id"),
         Index("ix_sessions_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+        Index(
+            "ix_sessions_client_id_app_id", "client_id", "app_id", postgresql_where=text("app_id IS NOT NULL")
+        ),
     )
 
     id: UUID = Field(primary_key=True)
@@ -113,6 +116,7 @@ class EndReason(StrEnum):
     TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - a reason, not a secret
     CODE_REUSED = "code_reused"
     GRANT_REVOKED = "grant_revoked"
+    APP_ENDED = "app_ended"
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - a reason, not a secret
 
 

@@ -117,7 +117,7 @@ class TestApp:
         )
         return answer.code
 
-    async def redeem(self, code: str, **options: Any) -> Answer:
+    async def redeem(self, code: str | None, **options: Any) -> Answer:
         """Redeem a code; `options` replace parameters, None leaves one out."""
         process, headers = options.pop("process", 0), options.pop("headers", None)
         form = {

@@ -355,8 +355,7 @@ async def test_grant_type_when_not_the_clients_then_named_so(apps: Apps, app: Te
     for client, form, error in asked:
         answer = await client.post("/token", form)
         assert (answer.status, answer.json["error"]) == (400, error), form
-    answer = await only_codes.tokens()
-    assert "refresh_token" not in answer
+    assert "refresh_token" not in await only_codes.tokens()
 
 
 async def test_tenant_when_in_hs256_mode_then_its_jwt_secret_proves_it(system: System, apps: Apps) -> None:

@@ -124,10 +124,6 @@ async def test_refresh_when_user_or_app_has_changed_then_claims_are_of_today(
     assert renewed["scope"] == "openid offline_access"
     assert "email" not in claims_of(renewed["access_token"])
 
-    disabled = await app.admin("PATCH", json={"status": "disabled"})
-    assert disabled.status == 200, disabled.body
-    assert (await app.refresh(renewed["refresh_token"])).status == 401
-    assert (await app.admin("PATCH", json={"status": "active"})).status == 200
     gone = changed(newer, status="suspended", version=3)
     await app.token.sessions.PutUser(sessions_pb2.PutUserRequest(user=gone, origin=ORIGIN))
     assert (await app.refresh(renewed["refresh_token"])).json["error"] == "invalid_grant"
@@ -138,3 +134,26 @@ async def test_refresh_when_user_or_app_has_changed_then_claims_are_of_today(
     assert suspend.status == 200
     assert (await app.refresh(other["refresh_token"])).status == 401
     assert not await app.is_good(other["access_token"])
+
+
+async def test_app_when_disabled_or_deleted_then_what_it_was_granted_is_over(
+    app: TestApp, apps: Apps, system: System, tenant: Tenant
+) -> None:
+    """O-23 for apps: at once where tokens are looked at, and for good."""
+    other, deleted = await apps.create(tenant), await apps.create(tenant)
+    login = await app.login()
+    tokens, untouched, gone = [await each.tokens(login) for each in (app, other, deleted)]
+
+    assert (await app.admin("PATCH", json={"status": "disabled"})).status == 200
+
+    assert not await app.is_good(tokens["access_token"])
+    assert (await app.refresh(tokens["refresh_token"])).status == 401
+    await system.event("session_revoked", client_id=tenant.id, reason="app_ended", app_id=app.id)
+    assert (await app.admin("PATCH", json={"status": "active"})).status == 200
+    assert not await app.is_good(tokens["access_token"])
+    assert (await app.refresh(tokens["refresh_token"])).json["error"] == "invalid_grant"
+    assert (await deleted.admin("DELETE")).status == 204
+    assert not await app.is_good(gone["access_token"])
+    await system.event("session_revoked", client_id=tenant.id, reason="app_ended", app_id=deleted.id)
+    assert await other.is_good(untouched["access_token"])
+    assert (await app.tokens(login))["access_token"]

@@ -206,7 +206,12 @@ async def test_validate_when_given_every_conformance_vector_then_as_each_says(
         issuer=BASE_URL, client_id=tenant.id, session_id=session, now=int(time.time()), suffix=suffix
     ) as (signing, vectors):
         await _install_keys(system, signing, tenant, tenant, suffix)
-        mine = [vector for vector in vectors if vector.source == source and _is_text(vector.token)]
+        # Those for a validator of another use or audience are not for the service, which takes all that it gives.
+        mine = [
+            vector
+            for vector in vectors
+            if vector.source == source and _is_text(vector.token) and not vector.settings
+        ]
         found = await _judged(token, tenant, mine, signing.NOW)
     expected = {vector.id: vector.expect for vector in mine}
     # Validators elsewhere take a token without a session; a token of a user always has one.

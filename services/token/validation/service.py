@@ -22,7 +22,7 @@ from prometheus_client import Counter
 
 from chassis.clock import Clock
 from chassis.context import KeyKind
-from chassis.errors import Forbidden, Unavailable
+from chassis.errors import DeadlineExceeded, Forbidden, Unavailable
 from contracts.apps import AppDirectory
 from contracts.clients import Client, ClientDirectory, InvalidApiKey, TokenMode
 from contracts.token_use import CLIENT_CREDENTIALS, ISSUED, OAUTH
@@ -119,7 +119,7 @@ class ValidationService:
         try:
             claims = verifier.cached(token) or await verifier.verify(token)
             _check_tenant(claims, client, keys)
-            if is_of_app(claims):
+            if claims.token_use == OAUTH or is_of_app(claims):
                 await self._check_app(claims, client)
         except TokenExpired:
             return Refusal.TOKEN_EXPIRED
@@ -132,16 +132,24 @@ class ValidationService:
         return claims
 
     async def _check_app(self, claims: VerifiedClaims, client: Client) -> None:
-        """Check that the app whose own token it is may still have it.
+        """Check that the app whose token it is is active, as far as that is known now.
 
         Raises:
-            TokenRevoked: it may not, or not for this audience.
-            Unavailable: it cannot be told now.
+            TokenRevoked: it is not, or its own token is not for it any more.
+            Unavailable: it cannot be told, and nothing but the app answers for the token.
         """
-        app = await self._apps.find(claims.sub)
+        app_id = claims.claims.get("azp")
+        if not isinstance(app_id, str):
+            raise TokenInvalid("the token is of no app")
+        try:
+            app = await self._apps.find(app_id, client_id=client.id)
+        except (Unavailable, DeadlineExceeded):
+            if is_of_app(claims):
+                raise
+            return  # its session answers for it
         if app is None or app.client.id != client.id or not app.is_active:
             raise TokenRevoked("the app is not active")
-        if claims.aud != (claims.client_id,) and not set(claims.aud) <= set(app.audiences):
+        if is_of_app(claims) and not set(claims.aud) <= {claims.client_id, *app.audiences}:
             raise TokenRevoked("the app may not have this audience")
 
 
