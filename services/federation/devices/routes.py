@@ -244,7 +244,7 @@ def _declare_confirmation(router: Router, pages: DevicePages) -> None:
     @router.post(
         CONFIRM,
         access=Access.PUBLIC,
-        limit="login",
+        limit="public",
         body_limit=4 * KIB,
         response_model=None,
         responses=_PAGES,
