@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from chassis.ids import new_secret
 from chassis.one_time import OneTimeState
+from contracts.apps import App
 from services.federation.authorize.parameters import Parameters
 from services.federation.errors import InvalidPushedRequest
 
@@ -39,22 +41,23 @@ class PushedRequests:
         """Take where they are kept."""
         self._one_time = one_time
 
-    async def keep(self, app_id: str, pushed: Pushed) -> str:
+    async def keep(self, app: App, pushed: Pushed) -> str:
         """Return the `request_uri` that stands for a request.
 
         Raises:
             FeatureUnavailable: Redis is away; so of `take`.
         """
         members = {
-            "app": app_id,
+            "app": app.id,
+            "client": str(app.client.id),
             "parameters": pushed.parameters.encode(),
             "dpop_jkt": pushed.dpop_jkt,
             "is_pushed": pushed.is_pushed,
         }
         return PREFIX + await self._one_time.put(_KIND, members, ttl=TTL, token=new_secret(""))
 
-    async def take(self, app_id: str, request_uri: str) -> Pushed:
-        """Return what a `request_uri` stands for and use it up, also when another app brings it.
+    async def take(self, app_id: str, request_uri: str) -> tuple[UUID, Pushed]:
+        """Return what a `request_uri` stands for, and at which tenant, and use it up, whoever brings it.
 
         Raises:
             InvalidPushedRequest: it stands for nothing, or not for a request of this app.
@@ -63,6 +66,6 @@ class PushedRequests:
         members = None if token == request_uri else await self._one_time.take(_KIND, token)
         if members is None or members["app"] != app_id:
             raise InvalidPushedRequest
-        return Pushed(
+        return UUID(members["client"]), Pushed(
             Parameters.decode(members["parameters"]), members["dpop_jkt"], is_pushed=members["is_pushed"]
         )

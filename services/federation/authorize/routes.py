@@ -128,7 +128,7 @@ def routes(
     async def keep(caller: Caller, parameters: Parameters) -> Response:
         asked = await authorization.read(caller, parameters)
         kept = Pushed(asked.parameters, asked.dpop_jkt, is_pushed=asked.is_pushed)
-        request_uri = await pushed.keep(asked.app.id, kept)
+        request_uri = await pushed.keep(asked.app, kept)
         return see_other(f"{PATH}?{urlencode({'client_id': asked.app.id, 'request_uri': request_uri})}")
 
     @router.get(PATH, access=Access.PUBLIC, limit="public", response_model=None, responses=_ANSWERS)

@@ -6,8 +6,10 @@ why. Everything else the app is told.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
+from uuid import UUID
 
 from prometheus_client import Counter
 
@@ -109,11 +111,13 @@ class AuthorizationService:
             RedirectUriRefused: the app may not have answers there.
             InvalidPushedRequest: the `request_uri` stands for no pushed request of the app.
         """
-        app = await self._app(parameters)
-        if not parameters.get("request_uri"):
+        app_id, request_uri = parameters.get("client_id"), parameters.get("request_uri")
+        if not request_uri:
+            app = await self._app(app_id, resources=parameters.resources)
             return Asked(app, parameters, await self._target(caller, app, parameters))
         # What is sent beside a pushed request counts for nothing (RFC 9126 §4, RFC 9101 §6.3).
-        pushed = await self._pushed.take(app.id, parameters.get("request_uri"))
+        client_id, pushed = await self._pushed.take(app_id, request_uri)
+        app = await self._app(app_id, client_id=client_id)
         target = await self._target(caller, app, pushed.parameters)
         return Asked(app, pushed.parameters, target, pushed.dpop_jkt, pushed.is_pushed)
 
@@ -202,9 +206,8 @@ class AuthorizationService:
         except AppError as error:
             return _refused(Target.of(request), error)
 
-    async def _app(self, parameters: Parameters) -> App:
-        app_id = parameters.get("client_id")
-        app = await self._apps.find(app_id, resources=parameters.resources) if app_id else None
+    async def _app(self, app_id: str, *, client_id: UUID | None = None, resources: Sequence[str] = ()) -> App:
+        app = await self._apps.find(app_id, client_id=client_id, resources=resources) if app_id else None
         if app is None or not app.is_usable:
             AUTHORIZATIONS.labels("unknown_app").inc()
             raise AppUnknown

@@ -105,7 +105,8 @@ def _page(waiting: Waiting, login: Login) -> ConsentPage:
     parts = urlsplit(request.redirect_uri)
     return ConsentPage(
         Form(CONSENT, {"request": waiting.handle, "form_token": waiting.form_token}, request.redirect_uri),
-        app_name=app.name,
+        # What a document says of itself nobody has checked, but whose host it is.
+        app_name=f"{app.name} ({app.host})" if app.is_document else app.name,
         host=parts.netloc or f"{parts.scheme}:",
         email=login.user.email,
         scopes=request.disclosed_scopes,

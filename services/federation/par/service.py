@@ -61,4 +61,4 @@ class ParService:
             PUSHED.labels("refused").inc()
             raise
         PUSHED.labels("kept").inc()
-        return await self._pushed.keep(app_id, Pushed(asked.parameters, jkt))
+        return await self._pushed.keep(asked.app, Pushed(asked.parameters, jkt))
