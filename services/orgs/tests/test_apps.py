@@ -255,11 +255,11 @@ async def test_app_when_of_another_client_then_is_not_there(
     assert (await theirs("GET", f"/{app_id}")).status == 200
     assert (await theirs("DELETE", f"/{app_id}/secrets/{secret_id}")).status == 204
     # neither without a credential nor with one of another kind, whatever the body names.
-    body = {"name": "x", "redirect_uris": [CALLBACK], "client_id": str(tenant.id)}
+    wanted = {"name": "x", "redirect_uris": [CALLBACK], "client_id": str(tenant.id)}
     for caller in (None, tenant.caller(), tenant.user_caller(new_id(), new_id())):
-        assert (await admin("POST", body=body, caller=caller)).status in (401, 403)
+        assert (await admin("POST", body=wanted, caller=caller)).status in (401, 403)
     unknown = f"/api/admin/clients/{new_id()}/apps"
-    for method, sent in (("GET", None), ("POST", body)):
+    for method, sent in (("GET", None), ("POST", wanted)):
         answer = await system.call("orgs", method, unknown, caller=system.admin(), json=sent)
         assert (answer.status, answer.code) == (404, "client_not_found")
 
