@@ -75,6 +75,10 @@ class Remembered(Generic[Value]):
             log.warning("answer served stale", what=self._what, age_seconds=int(now - entry.stored_at))
             return entry.value
 
+    def holds(self, name: str) -> bool:
+        """Whether there was something under a name when it was last asked for; asks nobody."""
+        return name in self._entries
+
     def drop(self, is_meant: Callable[[Value], bool] | None = None) -> None:
         """Forget what is meant, by default everything; what there was nothing of is asked for again."""
         self._generation += 1

@@ -17,6 +17,9 @@ OF_A_CLIENT = [operation for operation in operations() if operation.access in ("
 OF_USERS = [operation for operation in OF_A_CLIENT if operation.access == "user"]
 OF_ADMINS = [operation for operation in operations() if operation.access == "admin"]
 OF_OAUTH = [operation for operation in operations() if operation.access == "oauth"]
+OF_MACHINES = ("/oauth/token", "/oauth/introspect")
+BY_BEARER = ("/userinfo", "/register", "/register/{app_id}")
+"""What a bearer token opens; each has tests of its own for a good one."""
 OTHERS = [
     operation
     for operation in operations()
@@ -32,6 +35,7 @@ class World:
     a: Login
     b: Login
     ids: dict[str, str]
+    app_secret: str
 
     @property
     def secrets(self) -> list[str]:
@@ -112,13 +116,12 @@ async def made_world(stack: Stack) -> World:
     redirect = ["https://app.example.com/callback"]
     app = await stack.call("POST", apps, stack.admin, json={"name": "App", "redirect_uris": redirect})
     app_id = app.json()["app"]["id"]
-    app_secrets = await stack.call("GET", f"{apps}/{app_id}/secrets", stack.admin)
     tokens = f"/api/admin/clients/{a.tenant.id}/initial-access-tokens"
     initial = await stack.call("POST", tokens, stack.admin, json={"name": "CI"})
     ids = {
         "app_id": app_id,
-        "secret_id": app_secrets.json()["items"][0]["id"],
-        "token_id": initial.json()["token"]["id"],
+        "secret_id": app.json()["secret"]["id"],
+        "token_id": initial.json()["initial_access_token"]["id"],
         "consent_id": await consent_of(stack, a, app_id),
         "kid": signing.json()["items"][0]["kid"],
         "admin_id": admin.json()["id"],
@@ -130,7 +133,7 @@ async def made_world(stack: Stack) -> World:
         "user_id": a.user_id,
         "account_id": account.json()["service_account"]["id"],
     }
-    return World(stack, a, b, ids)
+    return World(stack, a, b, ids, app.json()["client_secret"])
 
 
 async def consent_of(stack: Stack, user: Login, app_id: str) -> str:
@@ -257,20 +260,29 @@ async def test_admin_operation_when_called_without_the_admin_key_then_is_refused
 async def test_oauth_operation_when_called_without_its_own_credentials_then_is_refused(
     world: World, operation: Operation
 ) -> None:
-    """Neither keys nor tokens of users open it, nor the account's id with another's secret."""
-    account = world.ids["account_id"]
+    """Neither keys nor tokens of users open it, nor the id of an account or an app with another's secret."""
+    error = "invalid_token" if operation.template in BY_BEARER else "invalid_client"
+    account, app = world.ids["account_id"], world.ids["app_id"]
     for caller in (None, world.a.tenant, world.a, world.b, world.stack.admin):
         answer = await world.call(operation, caller)
-        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), answer.text
-    for secret in ("", world.a.tenant.api_key, world.a.access_token):
-        basic = base64.b64encode(f"{account}:{secret}".encode()).decode()
-        answer = await world.call(operation, None, {"authorization": f"Basic {basic}"})
-        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), answer.text
-    accounts = f"/api/admin/clients/{world.a.tenant.id}/service-accounts/{account}/keys"
-    made = await world.stack.call("POST", accounts, world.stack.admin)
-    basic = base64.b64encode(f"{account}:{made.json()['client_secret']}".encode()).decode()
-    own = await world.call(operation, None, {"authorization": f"Basic {basic}"})
-    assert own.status_code == 200, own.text
+        assert (answer.status_code, answer.json()["error"]) == (401, error), answer.text
+    for client in (account, app):
+        for secret in ("", world.a.tenant.api_key, world.b.tenant.api_key, world.a.access_token):
+            answer = await world.call(operation, None, basic(client, secret))
+            assert (answer.status_code, answer.json()["error"]) == (401, error), answer.text
+    if operation.template in OF_MACHINES:
+        keys = f"/api/admin/clients/{world.a.tenant.id}/service-accounts/{account}/keys"
+        made = await world.stack.call("POST", keys, world.stack.admin)
+        own = await world.call(operation, None, basic(account, made.json()["client_secret"]))
+        assert own.status_code == 200, own.text
+    elif operation.template not in BY_BEARER:
+        own = await world.call(operation, None, basic(app, world.app_secret))
+        assert own.status_code != 401, own.text
+
+
+def basic(client: str, secret: str) -> dict[str, str]:
+    """HTTP Basic."""
+    return {"authorization": "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()}
 
 
 def test_credential_class_when_new_then_this_matrix_is_taught_it() -> None:

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from chassis import deadlines
-from contracts import clients as directories
+from contracts import remembered
 from contracts.clients import ApiKey, ClientDirectory
 from services.orgs.tests.directories import code_of, directory
 from tests.harness import System, Tenant
@@ -60,7 +60,7 @@ async def test_resolve_when_the_first_to_ask_has_no_time_then_the_others_still_g
 async def test_resolve_when_many_invented_keys_were_tried_then_known_ones_are_still_remembered(
     system: System, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directories, "_MAX_ENTRIES", 3)
+    monkeypatch.setattr(remembered, "_MAX_ENTRIES", 3)
     async with directory(system) as clients:
         assert await code_of(clients, tenant.api_key) == str(tenant.id)
         for _ in range(10):

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from authservice_validator.keys import KeyRefused, read_jwk
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -16,6 +15,7 @@ from chassis.context import Access
 from chassis.http import KIB, Caller, Router, StepUpToken
 from chassis.models import AnswerModel, RequestModel
 from chassis.paging import DEFAULT_LIMIT, CursorParameter, LimitParameter, Page
+from contracts.assertion_keys import check_assertion_keys
 from contracts.session import Time
 from contracts.step_up import REFUSALS
 from services.token.service_accounts.models import (
@@ -28,11 +28,9 @@ from services.token.service_accounts.service import AccountFields, ServiceAccoun
 
 MAX_GRACE_SECONDS = 7 * 86400
 _MAX_SCOPES = 100
-_MAX_JWKS_KEYS = 10
 # RFC 6749 §3.3, bounded.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-_ASSERTION_ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
 
 
 def _check_text(value: str) -> str:
@@ -48,28 +46,6 @@ def _check_scopes(value: list[str]) -> list[str]:
     return sorted(set(value))
 
 
-def _check_jwks(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Keep public signing keys only, each with a `kid` of its own; a private one is refused, not stored."""
-    if value is None:
-        return None
-    keys = value.get("keys")
-    if not isinstance(keys, list) or not 0 < len(keys) <= _MAX_JWKS_KEYS:
-        raise PydanticCustomError("jwks_invalid", f"must have `keys`, 1 to {_MAX_JWKS_KEYS}")
-    kids = [key.get("kid") if isinstance(key, dict) else None for key in keys]
-    if not all(isinstance(kid, str) and kid for kid in kids) or len(set(kids)) != len(kids):
-        raise PydanticCustomError("jwks_invalid", "must name each key by a `kid` of its own")
-    for key in keys:
-        if key.get("alg") not in _ASSERTION_ALGORITHMS:
-            raise PydanticCustomError("jwks_invalid", "must say `alg` of each key: RS256, ES256 or EdDSA")
-        try:
-            read_jwk(key)
-        except KeyRefused as error:
-            raise PydanticCustomError(
-                "jwks_invalid", "holds a key that cannot be used, or a private one"
-            ) from error
-    return {"keys": keys}
-
-
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), AfterValidator(_check_text)
 ]
@@ -80,7 +56,7 @@ Scopes = Annotated[list[str], Field(max_length=_MAX_SCOPES), AfterValidator(_che
 Jwks = Annotated[
     dict[str, Any] | None,
     Field(description="Public keys (RFC 7517) that `private_key_jwt` assertions are signed with."),
-    AfterValidator(_check_jwks),
+    AfterValidator(check_assertion_keys),
 ]
 GraceSeconds = Annotated[
     int, Field(ge=0, le=MAX_GRACE_SECONDS, strict=True, description="Seconds the old key goes on working.")
