@@ -235,6 +235,12 @@ func TestClosingTellsWhoWaits(t *testing.T) {
 	if err := f.stream.Start(ctx); !errors.Is(err, validator.ErrRevocationsUnavailable) {
 		t.Fatal(err)
 	}
+	apart := validator.Config{
+		Issuer: "i", AnyAudience: true, AnyClient: true, Stream: f.stream, Revocations: validator.NewRevocationSet(),
+	}
+	if _, err := validator.NewVerifier(validator.NewJwksKeysFrom(nil, validator.JwksOptions{}), apart); err == nil {
+		t.Error("two sets")
+	}
 	for _, unsafe := range []string{"http://auth.example.com", "auth"} {
 		if _, err := validator.NewRevocationStream(unsafe, validator.StreamOptions{APIKey: "ask_1"}); err == nil {
 			t.Error(unsafe)

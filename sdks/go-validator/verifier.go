@@ -37,7 +37,7 @@ type Config struct {
 	CacheTTL time.Duration
 	// Stream is consulted on every call, where given: its set tells what was revoked.
 	Stream *RevocationStream
-	// Revocations is consulted on every call; by default the stream's set, or an empty one.
+	// Revocations is consulted on every call; with a Stream it is the stream's set.
 	Revocations *RevocationSet
 	// Clock is time.Now by default.
 	Clock func() time.Time
@@ -83,6 +83,8 @@ func NewVerifier(keys KeySource, config Config) (*Verifier, error) {
 		return nil, errors.New("give either ClientID or AnyClient")
 	case config.Leeway > maxLeewaySeconds*time.Second:
 		return nil, errors.New("Leeway is at most 60 s")
+	case config.Stream != nil && config.Revocations != nil && config.Revocations != config.Stream.Revocations():
+		return nil, errors.New("Stream would fill another set than Revocations")
 	}
 	if config.TokenUses == nil {
 		config.TokenUses = []string{"access"}

@@ -165,7 +165,7 @@ export interface VerifierOptions {
   /** After this time a remembered token is verified anew; 60. */
   cacheTtl?: number;
   revocations?: RevocationSet;
-  /** Consulted on every call; its set is used where `revocations` is not given. */
+  /** Consulted on every call, and so is its set. */
   revocationStream?: RevocationStream;
   /** Unix seconds. */
   clock?: () => number;

@@ -46,6 +46,9 @@ export class TokenVerifier {
     }
     if (typeof tokenUses === 'string' || [...tokenUses].length === 0) throw new TypeError('tokenUses is a non-empty list of words');
     if (!(leeway >= 0 && leeway <= MAX_LEEWAY_SECONDS)) throw new RangeError('leeway is between 0 and 60 s');
+    if (options.revocations && options.revocationStream && options.revocations !== options.revocationStream.revocations) {
+      throw new TypeError("the stream would fill another set than is asked: give the stream's, or none");
+    }
     this.#keys = keys;
     this.#issuer = issuer;
     this.#audience = audience ?? undefined;

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import test from 'node:test';
 
-import { JwksKeys, RevocationsUnavailable, RevocationStream, TokenRevoked, TokenVerifier } from '../src/index.js';
+import { JwksKeys, RevocationSet, RevocationsUnavailable, RevocationStream, TokenRevoked, TokenVerifier } from '../src/index.js';
 import { LocalIssuer } from '../src/testing.js';
 
 const SYNCED = 'event: synced\ndata: {}\n\n';
@@ -142,4 +142,6 @@ test('closing ends it, and who waits is told', async (t) => {
   await waiting;
   assert.throws(() => new RevocationStream('http://auth.example.com', { apiKey: 'ask_1' }), TypeError);
   assert.throws(() => new RevocationStream('https://auth.example.com', { apiKey: '' }), TypeError);
+  const apart = { issuer: 'i', revocationStream: stream, revocations: new RevocationSet() };
+  assert.throws(() => new TokenVerifier(new JwksKeys(async () => ({ keys: [] })), apart), TypeError);
 });

@@ -112,7 +112,9 @@ class UsedProofs:
         self._known.move_to_end(id)
         # In the order they came, which is nearly that in which they end. Past the bound the oldest goes: only
         # who holds good tokens and keys can get there.
-        while len(self._known) > _MAX_KNOWN_PROOFS or next(iter(self._known.values())) <= now:
+        while self._known and (
+            len(self._known) > _MAX_KNOWN_PROOFS or next(iter(self._known.values())) <= now
+        ):
             self._known.popitem(last=False)
         return True
 
