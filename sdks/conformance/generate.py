@@ -19,6 +19,7 @@ from misclaimed import claims, refused_keys, revocations
 from proofs import MAX_AGE, accepted_proofs, forged_proofs
 from requests_to_guard import metadata, requests
 from signing import AUDIENCE, CLIENT, HERE, ISSUER, KEYS, LEEWAY, NOW, Json, b64, public_keys
+from status_lists import status_lists
 from streams import streams
 
 
@@ -51,6 +52,7 @@ def document() -> Json:
         "refused_keys": list(refused_keys()),
         "revocations": list(revocations()),
         "streams": list(streams()),
+        "status_lists": list(status_lists()),
         "proof_verifier": {"max_age": MAX_AGE, "leeway": LEEWAY, "now": NOW},
         "proofs": proofs,
         "requests": list(requests()),

@@ -51,7 +51,8 @@ type vectorFile struct {
 		State   string
 		Revoked bool
 	}
-	Proofs []struct {
+	StatusLists []struct{ ID, URI, List, Token, Expect string } `json:"status_lists"`
+	Proofs      []struct {
 		ID, Proof, Expect, Method, URL, Control string
 		AccessToken                             *string `json:"access_token"`
 		Jkt, Nonce                              *string
@@ -249,6 +250,43 @@ func TestStreams(t *testing.T) {
 		if errors.Is(err, validator.ErrTokenRevoked) != entry.Revoked {
 			t.Errorf("%s: %v", entry.ID, err)
 		}
+	}
+}
+
+func TestStatusLists(t *testing.T) {
+	keys := validator.NewJwksKeysFrom(func(context.Context) (validator.FetchedJwks, error) {
+		return validator.FetchedJwks{Document: vectors.Sources.Jwks, MaxAge: -1}, nil
+	}, validator.JwksOptions{})
+	for _, vector := range vectors.StatusLists {
+		vector := vector
+		t.Run(vector.ID, func(t *testing.T) {
+			lists, err := validator.NewStatusLists(keys, validator.StatusListOptions{
+				Issuer: vectors.Verifier.Issuer,
+				Clock:  at,
+				Fetch: func(_ context.Context, uri string) (string, error) {
+					if uri != vector.URI {
+						t.Errorf("asked %s, which a token chose", uri)
+					}
+					return vector.List, nil
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			verifier, err := validator.NewVerifier(keys, validator.Config{
+				Issuer: vectors.Verifier.Issuer, AnyAudience: true, AnyClient: true, StatusLists: lists, Clock: at,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for turn := 0; turn < 2; turn++ {
+				_, err := verifier.Verify(ctx, vector.Token)
+				if vector.Expect == "valid" && err != nil ||
+					vector.Expect != "valid" && !errors.Is(err, &validator.Error{Code: vector.Expect}) {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

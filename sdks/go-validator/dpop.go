@@ -167,10 +167,7 @@ func (p *ProofVerifier) isNew(id string, until time.Time) (bool, error) {
 
 // openProof gives the key and the claims of one well-formed JWT of the right type, signed by the key it carries.
 func openProof(proof string) (*Key, map[string]any, error) {
-	if len(proof) > maxProofLength {
-		return nil, nil, invalid("the proof is longer than 8 KiB")
-	}
-	parts, err := split(proof)
+	parts, err := split(proof, maxProofLength)
 	if err != nil {
 		return nil, nil, err
 	}

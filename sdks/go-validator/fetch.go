@@ -58,28 +58,34 @@ func withoutRedirects(client *http.Client) *http.Client {
 func httpFetcher(address string, client *http.Client) JwksFetcher {
 	client = withoutRedirects(client)
 	return func(ctx context.Context) (FetchedJwks, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-		if err != nil {
-			return FetchedJwks{}, err
-		}
-		request.Header.Set("Accept", "application/jwk-set+json, application/json")
-		response, err := client.Do(request)
-		if err != nil {
-			return FetchedJwks{}, err
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return FetchedJwks{}, fmt.Errorf("the issuer answered %d", response.StatusCode)
-		}
-		body, err := io.ReadAll(io.LimitReader(response.Body, maxDocumentBytes+1))
-		if err != nil {
-			return FetchedJwks{}, err
-		}
-		if len(body) > maxDocumentBytes {
-			return FetchedJwks{}, errors.New("the issuer's answer is too large")
-		}
-		return FetchedJwks{body, maxAge(response.Header)}, nil
+		const accept = "application/jwk-set+json, application/json"
+		body, header, err := fetchBody(ctx, client, address, accept, maxDocumentBytes)
+		return FetchedJwks{body, maxAge(header)}, err
 	}
+}
+
+// fetchBody fetches a whole document of bounded size.
+func fetchBody(
+	ctx context.Context, client *http.Client, address, accept string, limit int64,
+) ([]byte, http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	request.Header.Set("Accept", accept)
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("the issuer answered %d", response.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = errors.New("the issuer's answer is too large")
+	}
+	return body, response.Header, err
 }
 
 var maxAgeDirective = regexp.MustCompile(`^max-age=(\d{1,9})$`)

@@ -34,9 +34,9 @@ type header struct{ alg, kid string }
 
 // split cuts a token into its parts. It bounds the work first: an oversized token is refused before anything is
 // allocated for it.
-func split(token string) (compact, error) {
-	if len(token) > maxTokenLength {
-		return compact{}, invalid("the token is longer than 16 KiB")
+func split(token string, limit int) (compact, error) {
+	if len(token) > limit {
+		return compact{}, invalid("the token is longer than its limit")
 	}
 	if strings.Count(token, ".") != 2 {
 		return compact{}, invalid("the token does not have three parts")
@@ -52,8 +52,12 @@ func split(token string) (compact, error) {
 	return compact{token[:first], token[first+1 : last], token[:last], signature}, nil
 }
 
-// readHeader reads the header of an access token (RFC 9068 §2.1): a name of a key and a claim about an algorithm.
-func readHeader(part string) (header, error) {
+// The types of access tokens.
+var accessTokenTypes = []string{"at+jwt", "application/at+jwt"}
+
+// readHeader reads the header of an access token (RFC 9068 §2.1), or of a token of another of our types: a name of a key
+// and a claim about an algorithm.
+func readHeader(part string, types []string) (header, error) {
 	members, err := readPart(part)
 	if err != nil {
 		return header{}, err
@@ -63,8 +67,8 @@ func readHeader(part string) (header, error) {
 	}
 	// The type is what keeps an ID token, a logout token or a mail token from passing as an access token.
 	typ, _ := members["typ"].(string)
-	if typ = strings.ToLower(typ); typ != "at+jwt" && typ != "application/at+jwt" {
-		return header{}, invalid("the token is not an access token (typ)")
+	if !contains(types, strings.ToLower(typ)) {
+		return header{}, invalid("the token is of another type (typ)")
 	}
 	alg, ok := members["alg"].(string)
 	if !ok {

@@ -100,7 +100,7 @@ func (f *fakeStream) cut() {
 
 func eventually(t *testing.T, probe func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !probe(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !probe(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not in time")
 		}

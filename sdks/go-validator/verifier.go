@@ -39,6 +39,8 @@ type Config struct {
 	Stream *RevocationStream
 	// Revocations is consulted on every call; with a Stream it is the stream's set.
 	Revocations *RevocationSet
+	// StatusLists are consulted on every call besides, for validators without a stream.
+	StatusLists *StatusLists
 	// Clock is time.Now by default.
 	Clock func() time.Time
 }
@@ -136,9 +138,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	}
 	digest := sha256.Sum256([]byte(token))
 	if claims := v.remembered(digest); claims != nil {
+		if err := v.checkStatus(ctx, claims); err != nil {
+			return nil, err
+		}
 		return claims, nil
 	}
-	parts, err := split(token)
+	parts, err := split(token, maxTokenLength)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +151,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	generation, err := v.checkSignature(ctx, head, parts)
+	generation, err := checkSignature(ctx, v.keys, head, parts)
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +166,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 		return nil, err
 	}
 	if err := v.check(claims); err != nil {
+		return nil, err
+	}
+	if err := v.checkStatus(ctx, claims); err != nil {
 		return nil, err
 	}
 	v.remember(digest, claims, generation)
@@ -182,7 +190,7 @@ func (v *Verifier) header(part string) (header, error) {
 	if found {
 		return known, nil
 	}
-	return readHeader(part)
+	return readHeader(part, accessTokenTypes)
 }
 
 func (v *Verifier) rememberHeader(part string, head header) {
@@ -193,16 +201,16 @@ func (v *Verifier) rememberHeader(part string, head header) {
 	}
 }
 
-func (v *Verifier) checkSignature(ctx context.Context, head header, parts compact) (uint64, error) {
-	if !v.keys.Accepts(head.alg) {
+func checkSignature(ctx context.Context, keys KeySource, head header, parts compact) (uint64, error) {
+	if !keys.Accepts(head.alg) {
 		return 0, invalid("the algorithm is not one of this issuer's")
 	}
 	// Read before the key: one that is withdrawn in between then counts as withdrawn.
-	generation := v.keys.Generation()
-	key := v.keys.Find(head.kid)
+	generation := keys.Generation()
+	key := keys.Find(head.kid)
 	if key == nil {
 		var err error
-		if key, err = v.keys.Get(ctx, head.kid); err != nil {
+		if key, err = keys.Get(ctx, head.kid); err != nil {
 			return 0, err
 		}
 	}
@@ -245,6 +253,13 @@ func (v *Verifier) check(claims *Claims) error {
 		return refuse(ErrTokenRevoked, "the token was revoked")
 	}
 	return nil
+}
+
+func (v *Verifier) checkStatus(ctx context.Context, claims *Claims) error {
+	if v.config.StatusLists == nil {
+		return nil
+	}
+	return v.config.StatusLists.Check(ctx, claims)
 }
 
 func (v *Verifier) end(claims *Claims) time.Time {

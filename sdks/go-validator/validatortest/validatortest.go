@@ -93,6 +93,11 @@ func (i *Issuer) Fetch(context.Context) (validator.FetchedJwks, error) {
 
 // Token is a good access token of 15 minutes by this key; claims are added or replaced, also by bad ones.
 func (i *Issuer) Token(kid string, claims map[string]any) string {
+	return i.Signed("at+jwt", kid, claims)
+}
+
+// Signed is a token of another type, with the same claims.
+func (i *Issuer) Signed(typ, kid string, claims map[string]any) string {
 	now := i.Clock().Unix()
 	payload := map[string]any{
 		"iss": i.URL, "sub": "u1", "aud": "api", "exp": now + 900, "iat": now, "jti": "t1", "sid": "s1",
@@ -104,7 +109,7 @@ func (i *Issuer) Token(kid string, claims map[string]any) string {
 	i.lock.Lock()
 	key := i.keys[kid]
 	i.lock.Unlock()
-	return sign(key, map[string]any{"alg": "ES256", "typ": "at+jwt", "kid": kid}, payload)
+	return sign(key, map[string]any{"alg": "ES256", "typ": typ, "kid": kid}, payload)
 }
 
 // ProofKey is a client's key, which makes DPoP proofs (RFC 9449).

@@ -1,4 +1,4 @@
-/** Fetching a JWK set over HTTP: no redirects, a bounded body, bounded waits. */
+/** Fetching what the issuer publishes over HTTP: no redirects, a bounded body, bounded waits. */
 
 import { ValidatorError } from './errors.js';
 import { readObject } from './jose.js';
@@ -38,12 +38,21 @@ function isLoopback(host) {
  * @returns {Promise<import('./index.js').FetchedJwks>}
  */
 export async function fetchJwks(url, signal) {
+  const { body, headers } = await fetchBody(url, signal, 'application/jwk-set+json, application/json', MAX_DOCUMENT_BYTES);
+  return { document: readObject(body), maxAge: maxAge(headers) };
+}
+
+/**
+ * Fetch a whole document of bounded size.
+ *
+ * @param {string} url
+ * @param {AbortSignal} signal
+ * @param {string} accept
+ * @param {number} limit in bytes
+ */
+export async function fetchBody(url, signal, accept, limit) {
   // A redirect is an error: the configured URL is the trust, not what it points to.
-  const response = await fetch(url, {
-    redirect: 'error',
-    signal,
-    headers: { accept: 'application/jwk-set+json, application/json' },
-  });
+  const response = await fetch(url, { redirect: 'error', signal, headers: { accept } });
   if (response.status !== 200 || response.body === null) {
     await response.body?.cancel();
     throw new FetchFailed(`the issuer answered ${response.status}`);
@@ -52,13 +61,13 @@ export async function fetchJwks(url, signal) {
   let size = 0;
   for await (const chunk of response.body) {
     size += chunk.length;
-    if (size > MAX_DOCUMENT_BYTES) throw new FetchFailed("the issuer's answer is too large");
+    if (size > limit) throw new FetchFailed("the issuer's answer is too large");
     chunks.push(chunk);
   }
-  return { document: readObject(Buffer.concat(chunks)), maxAge: maxAge(response.headers) };
+  return { body: Buffer.concat(chunks), headers: response.headers };
 }
 
-/** The JWK set could not be fetched. */
+/** A document could not be fetched. */
 export class FetchFailed extends ValidatorError {
   get code() {
     return 'fetch_failed';

@@ -149,6 +149,27 @@ export class RevocationStream {
   assertUsable(): void;
 }
 
+export interface StatusListOptions {
+  /** Exact value of `iss`, and where the lists are. */
+  issuer: string;
+  /** The longest that a list is kept, whatever its `ttl` says. */
+  maxAge?: number;
+  /** How many are kept; 64. */
+  maxLists?: number;
+  /** For one fetch; 5. */
+  timeout?: number;
+  /** Your own fetcher: answers the list at an address, as compact JWT. */
+  fetch?: (uri: string, signal: AbortSignal) => Promise<string>;
+  /** Unix seconds. */
+  clock?: () => number;
+}
+
+export class StatusLists {
+  constructor(keys: KeySource, options: StatusListOptions);
+  peek(claims: VerifiedClaims): boolean | undefined;
+  check(claims: VerifiedClaims): Promise<void>;
+}
+
 export interface VerifierOptions {
   /** Exact value of `iss`. */
   issuer: string;
@@ -167,6 +188,8 @@ export interface VerifierOptions {
   revocations?: RevocationSet;
   /** Consulted on every call, and so is its set. */
   revocationStream?: RevocationStream;
+  /** Consulted on every call besides, for validators without a stream. */
+  statusLists?: StatusLists;
   /** Unix seconds. */
   clock?: () => number;
 }

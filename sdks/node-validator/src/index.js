@@ -18,5 +18,6 @@ export { JwksKeys } from './jwks.js';
 export { HmacKey, readJwk } from './keys.js';
 export { AccessRefused, metadataUrl, ProtectedResource } from './resource.js';
 export { REVOCATION_KINDS, RevocationSet } from './revocation.js';
+export { StatusLists } from './statuslist.js';
 export { RevocationReader, RevocationStream } from './stream.js';
 export { TokenVerifier } from './verifier.js';

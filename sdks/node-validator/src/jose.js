@@ -22,11 +22,10 @@ const ACCESS_TOKEN_TYPES = new Set(['at+jwt', 'application/at+jwt']);
  * allocated for it.
  *
  * @param {unknown} token
+ * @param {number} [limit]
  */
-export function split(token) {
-  if (typeof token !== 'string' || token.length > MAX_TOKEN_LENGTH) {
-    throw new TokenInvalid('the token is not a string within 16 KiB');
-  }
+export function split(token, limit = MAX_TOKEN_LENGTH) {
+  if (typeof token !== 'string' || token.length > limit) throw new TokenInvalid('the token is not a string within its limit');
   const first = token.indexOf('.');
   const second = token.indexOf('.', first + 1);
   if (first <= 0 || second <= first + 1 || second === token.length - 1 || token.indexOf('.', second + 1) !== -1) {
@@ -41,16 +40,18 @@ export function split(token) {
 }
 
 /**
- * Read the header of an access token (RFC 9068 §2.1): a name of a key and a claim about an algorithm.
+ * Read the header of an access token (RFC 9068 §2.1), or of a token of another of our types: a name of a key and a
+ * claim about an algorithm.
  *
  * @param {string} part
+ * @param {Set<string>} [types]
  */
-export function readHeader(part) {
+export function readHeader(part, types = ACCESS_TOKEN_TYPES) {
   const header = readObject(decodeBase64url(part));
   refuseParameters(header, ['jwk']);
   // The type is what keeps an ID token, a logout token or a mail token from passing as an access token.
-  if (typeof header.typ !== 'string' || !ACCESS_TOKEN_TYPES.has(header.typ.toLowerCase())) {
-    throw new TokenInvalid('the token is not an access token (typ)');
+  if (typeof header.typ !== 'string' || !types.has(header.typ.toLowerCase())) {
+    throw new TokenInvalid('the token is of another type (typ)');
   }
   if (typeof header.alg !== 'string') throw new TokenInvalid('the header names no algorithm');
   if (!isKid(header.kid)) throw new TokenInvalid('the header names no key');

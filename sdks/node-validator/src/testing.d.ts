@@ -11,7 +11,7 @@ export class LocalIssuer {
   addKey(kid: string): void;
   document(): { keys: Record<string, unknown>[] };
   readonly fetch: () => Promise<FetchedJwks>;
-  token(claims?: Record<string, unknown>, kid?: string): string;
+  token(claims?: Record<string, unknown>, kid?: string, typ?: string): string;
 }
 
 /** A client's key, which makes DPoP proofs. */

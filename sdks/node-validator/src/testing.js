@@ -69,8 +69,9 @@ export class LocalIssuer {
    *
    * @param {Record<string, unknown>} [claims]
    * @param {string} [kid] by default the first key
+   * @param {string} [typ] for a token of another type
    */
-  token(claims = {}, kid = /** @type {string} */ (this.keys.keys().next().value)) {
+  token(claims = {}, kid = /** @type {string} */ (this.keys.keys().next().value), typ = 'at+jwt') {
     const now = Math.floor(this.clock());
     const payload = {
       iss: this.issuer,
@@ -86,7 +87,7 @@ export class LocalIssuer {
     };
     const key = this.keys.get(kid);
     if (key === undefined) throw new TypeError(`no key ${kid}`);
-    return jws({ alg: 'ES256', typ: 'at+jwt', kid }, payload, key.privateKey);
+    return jws({ alg: 'ES256', typ, kid }, payload, key.privateKey);
   }
 }
 

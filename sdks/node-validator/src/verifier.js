@@ -30,6 +30,7 @@ export class TokenVerifier {
   #cacheSize;
   #cacheTtl;
   #feed;
+  #statusLists;
   /** @type {Map<string, { claims: import('./index.js').VerifiedClaims, until: number, generation: number }>} */
   #cache = new Map();
   /** @type {Map<string, { alg: string, kid: string }>} */
@@ -58,6 +59,7 @@ export class TokenVerifier {
     this.#cacheSize = options.cacheSize ?? 10_000;
     this.#cacheTtl = options.cacheTtl ?? 60;
     this.#feed = options.revocationStream;
+    this.#statusLists = options.statusLists;
     this.revocations = options.revocations ?? this.#feed?.revocations ?? new RevocationSet();
     this.clock = options.clock ?? (() => Date.now() / 1000);
   }
@@ -96,6 +98,7 @@ export class TokenVerifier {
     // Only now is the payload read: what nobody signed never reaches the parser.
     const claims = readClaims(readObject(decodeBase64url(parts.payload)), header.kid);
     this.#check(claims);
+    await this.#statusLists?.check(claims);
     if (digest !== undefined) this.#remember(digest, claims, generation);
     return claims;
   }
@@ -128,7 +131,8 @@ export class TokenVerifier {
     const entry = this.#cache.get(digest);
     if (entry === undefined) return undefined;
     const holds = this.clock() < entry.until && entry.generation === this.#keys.generation;
-    if (holds && !this.revocations.isRevoked(entry.claims)) return entry.claims;
+    const isListedGood = this.#statusLists === undefined || this.#statusLists.peek(entry.claims) === true;
+    if (holds && !this.revocations.isRevoked(entry.claims) && isListedGood) return entry.claims;
     this.#cache.delete(digest);
     return undefined;
   }

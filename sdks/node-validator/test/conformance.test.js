@@ -14,6 +14,7 @@ import {
   ProtectedResource,
   readJwk,
   RevocationReader,
+  StatusLists,
   TokenRevoked,
   TokenVerifier,
   ValidatorError,
@@ -37,6 +38,7 @@ function conforming(source = 'jwks', settings = {}) {
     clientId: given.client_id,
     tokenUses: given.token_uses,
     leeway: given.leeway,
+    statusLists: given.statusLists,
     clock,
   });
 }
@@ -108,6 +110,29 @@ test('the stream of revocations is read as its vectors say', async () => {
       (error) => error instanceof TokenRevoked,
     );
     assert.equal(isRevoked, entry.revoked, entry.id);
+  }
+});
+
+test('status lists are gone by as their vectors say', async (t) => {
+  for (const vector of vectors.status_lists) {
+    await t.test(vector.id, async () => {
+      const fetched = new Set();
+      const statusLists = new StatusLists(new JwksKeys(async () => vectors.sources.jwks), {
+        issuer: vectors.verifier.issuer,
+        clock,
+        fetch: async (uri) => {
+          fetched.add(uri);
+          return vector.list;
+        },
+      });
+      const verifier = conforming('jwks', { statusLists });
+      for (let turn = 0; turn < 2; turn += 1) {
+        if (vector.expect === 'valid') await verifier.verify(vector.token);
+        else await assert.rejects(verifier.verify(vector.token), code(vector.expect));
+      }
+      // Never an address that a token chose.
+      for (const uri of fetched) assert.equal(uri, vector.uri);
+    });
   }
 });
 

@@ -61,6 +61,7 @@ def conforming(vectors: dict[str, Any]) -> Callable[..., TokenVerifier]:
             client_id=setting["client_id"],
             token_uses=setting["token_uses"],
             leeway=timedelta(seconds=setting["leeway"]),
+            status_lists=setting.get("status_lists"),
             clock=lambda: float(setting["now"]),
         )
 

@@ -19,6 +19,7 @@ from authservice_validator import (
     Refusal,
     RequestFacts,
     RevocationSet,
+    StatusLists,
     TokenRevoked,
     TokenVerifier,
     ValidatorError,
@@ -121,6 +122,34 @@ def read(vector: dict[str, Any]) -> DpopProof:
         access_token=vector["access_token"],
         jkt=vector["jkt"],
     )
+
+
+@pytest.mark.parametrize("vector", named("status_lists"))
+async def test_status_lists_when_given_a_vector_then_answer_as_it_says(
+    vector: dict[str, Any], conforming: Make
+) -> None:
+    fetched: list[str] = []
+
+    async def fetch(uri: str) -> str:
+        fetched.append(uri)
+        listed: str = vector["list"]
+        return listed
+
+    def now() -> float:
+        return float(VECTORS["verifier"]["now"])
+
+    keys = conforming("jwks")._keys
+    lists = StatusLists(keys, issuer=VECTORS["verifier"]["issuer"], fetch=fetch, clock=now)
+    verifier = conforming("jwks", {"status_lists": lists})
+    for _ in range(2):
+        if vector["expect"] == "valid":
+            await verifier.verify(vector["token"])
+        else:
+            with pytest.raises(ValidatorError) as refusal:
+                await verifier.verify(vector["token"])
+            assert refusal.value.code == vector["expect"]
+    # Never an address that a token chose.
+    assert set(fetched) <= {vector["uri"]}
 
 
 PROOFS = {vector["id"]: vector for vector in VECTORS["proofs"]}
