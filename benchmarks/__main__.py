@@ -32,6 +32,9 @@ _NEEDS = {
     "me": {"select"},
     "sessions": {"select"},
     "refresh": {"insert", "RS256", "ES256"},
+    "machines": {"RS256", "ES256"},
+    "introspection": {"select"},
+    "grants": {"insert", "RS256"},
     "validate": {"grpc"},
     "audit": {"publish"},
 }

@@ -6,7 +6,7 @@ import statistics
 import threading
 from collections.abc import Callable
 
-from benchmarks import calibration, grpc_client
+from benchmarks import calibration, grpc_client, provider
 from benchmarks.audit_trail import audit
 from benchmarks.bench import Bench
 from benchmarks.cpu import Use
@@ -227,6 +227,9 @@ JOURNEYS: dict[str, Callable[[Bench], list[Result]]] = {
     "me": me,
     "sessions": sessions,
     "refresh": refresh,
+    "machines": provider.machines,
+    "introspection": provider.introspection,
+    "grants": provider.grants,
     "validate": validate,
     "audit": audit,
     "login": login,

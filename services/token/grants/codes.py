@@ -24,7 +24,7 @@ from services.token.oauth.authentication import acting_in
 from services.token.oauth.models import TokenAnswer
 from services.token.oauth.parameters import Parameters
 from services.token.revocations.service import Revocations
-from services.token.sessions import store as sessions_store
+from services.token.sessions import ends
 from services.token.sessions.models import EndReason
 from services.token.sessions.service import SessionService
 from services.token.signing.algorithms import base64url
@@ -109,7 +109,7 @@ class CodeRedemption:
         if stored is None or stored.session_id is None:
             return False
         now = self._clock.now()
-        ended = await sessions_store.end_session(tx, stored.session_id, EndReason.CODE_REUSED, now)
+        ended = await ends.end_session(tx, stored.session_id, EndReason.CODE_REUSED, now)
         if ended:
             event = events.CodeReuseDetected(
                 target_id=stored.session_id, user_id=str(stored.authorization.user_id), app_id=app.id

@@ -23,7 +23,7 @@ from contracts.token_use import ACCESS
 from services.token.config import TokenSettings
 from services.token.errors import InvalidRefreshToken, SessionNotFound, SessionRefused
 from services.token.revocations.service import Revocations
-from services.token.sessions import refresh_tokens, store
+from services.token.sessions import ends, refresh_tokens, store
 from services.token.sessions.models import (
     EndedSession,
     EndReason,
@@ -185,7 +185,7 @@ class SessionService:
             session_id = await store.session_of_token(tx, refresh_tokens.hash_of(token), app_id)
             if session_id is None:
                 return False
-            ended = await store.end_session(tx, session_id, reason, now)
+            ended = await ends.end_session(tx, session_id, reason, now)
             if ended:
                 # Who holds the refresh token speaks for its user, though the request carries a key only.
                 who = _user(ended[0].user_id)
@@ -209,7 +209,7 @@ class SessionService:
         """End one session (of this user, when given) and its grants; false when there is none that lives."""
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
-            ended = await store.end_session(tx, session_id, reason, now, user_id=user_id)
+            ended = await ends.end_session(tx, session_id, reason, now, user_id=user_id)
             await self.record_ended(tx, caller, ended, reason, now)
         await self._revocations.announce()
         return bool(ended)
@@ -220,7 +220,7 @@ class SessionService:
         """End all sessions of a user, or all but one; how many there were."""
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
-            ended = await store.end_sessions(tx, user_id, reason, now, kept=kept)
+            ended = await ends.end_sessions(tx, user_id, reason, now, kept=kept)
             await self.record_ended(tx, caller, ended, reason, now)
         await self._revocations.announce()
         return len(ended)
@@ -229,7 +229,7 @@ class SessionService:
         """End what a user granted to an app, codes that wait included."""
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
-            ended = await store.end_grants(tx, user_id, app_id, EndReason.GRANT_REVOKED, now)
+            ended = await ends.end_grants(tx, user_id, app_id, EndReason.GRANT_REVOKED, now)
             await self.record_ended(tx, caller, ended, EndReason.GRANT_REVOKED, now)
         await self._revocations.announce()
 
@@ -245,7 +245,7 @@ class SessionService:
             taken = await store.put_user(tx, user_id, user)
             if not taken or user.status == store.ACTIVE:
                 return
-            ended = await store.end_sessions(tx, user_id, EndReason.USER_NOT_ACTIVE, now)
+            ended = await ends.end_sessions(tx, user_id, EndReason.USER_NOT_ACTIVE, now)
             await self.record_ended(tx, caller, ended, EndReason.USER_NOT_ACTIVE, now)
             await self._revocations.user(tx, client_id, user.id, now)
         await self._revocations.announce()
@@ -258,7 +258,7 @@ class SessionService:
         now, client_id = self._clock.now(), caller.require_client()
         async with self._db.tenant(client_id) as tx:
             await store.forget_user(tx, user_id, _deleted(client_id, user_id))
-            ended = await store.end_sessions(tx, user_id, EndReason.USER_DELETED, now)
+            ended = await ends.end_sessions(tx, user_id, EndReason.USER_DELETED, now)
             await self.record_ended(tx, caller, ended, EndReason.USER_DELETED, now)
             await store.erase_origins(tx, user_id)
             await self._revocations.user(tx, client_id, str(user_id), now)
@@ -288,7 +288,7 @@ class SessionService:
             if session is not None and not _may_hold(session, holder):
                 return _Presented("refused")
             return _Presented("repeated", session, self._successors.successor(token, used.seed))
-        ended = await store.end_session(tx, used.session_id, EndReason.TOKEN_REUSED, now)
+        ended = await ends.end_session(tx, used.session_id, EndReason.TOKEN_REUSED, now)
         if not ended:
             return _Presented("refused")
         reused = ended[0]

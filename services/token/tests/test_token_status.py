@@ -10,9 +10,10 @@ from typing import Any
 import jwt
 import pytest
 
+from chassis.ids import new_id
 from contracts.gen.internal.token.v1 import grants_pb2
 from services.token.tests.conftest import Token, claims_of, header_of
-from services.token.tests.oauth_flow import Apps, TestApp
+from services.token.tests.oauth_flow import Apps, TestApp, basic
 from services.token.tests.test_service_accounts import Account, create
 from tests.harness import BASE_URL, Answer, System, Tenant
 
@@ -228,3 +229,69 @@ async def test_login_of_an_id_token_when_it_comes_back_then_known_and_nothing_el
         assert await read(tokens["id_token"]) == found, "a hint may have expired"
     assert not await app.is_good(tokens["id_token"])
     assert not (await token.validate(app.tenant, tokens["id_token"])).valid
+
+
+async def test_token_when_its_audience_is_another_then_good_nowhere(
+    apps: Apps, system: System, token: Token
+) -> None:
+    """J-10: also when the tenant, which knows its own secret, has signed it."""
+    tenant = await system.tenant(token_mode="v1_hs256", settings={"oidc_audiences": [API]})
+    path = f"/api/admin/clients/{tenant.id}/rotate-secret"
+    secret = (await system.call("token", "POST", path, caller=system.admin())).json["jwt_secret"]
+    owner = apps.tenant(tenant)
+    good = (await owner.tokens())["access_token"]
+    own = str(tenant.id)
+
+    def signed(**claims: Any) -> str:
+        members = {name: value for name, value in {**claims_of(good), **claims}.items() if value is not None}
+        return jwt.encode(members, secret, "HS256", headers=header_of(good))
+
+    for accepted in (good, signed(), signed(aud=[own])):
+        assert (await introspect(owner, accepted)).json["active"] is True
+        assert await owner.is_good(accepted)
+    # For a resource of the tenant it is good there, and not at the issuer's own.
+    at_api = signed(aud=API)
+    assert (await introspect(owner, at_api)).json["active"] is True
+    assert not await owner.is_good(at_api)
+    forgeries: tuple[dict[str, Any], ...] = (
+        {"aud": None},
+        {"aud": []},
+        {"aud": ""},
+        {"aud": "other"},
+        {"aud": ["other"]},
+        {"aud": [own, "https://evil.example"]},
+        {"aud": {"x": own}},
+        {"token_use": "access"},
+        {"azp": None},
+        {"azp": "x"},
+        {"sub": str(new_id())},
+    )
+    for claims in forgeries:
+        forged = signed(**claims)
+        assert (await introspect(owner, forged)).body == INACTIVE, claims
+        assert not await owner.is_good(forged), claims
+        assert not (await token.validate(tenant, forged)).valid, claims
+
+
+async def test_secrets_when_the_endpoints_are_used_then_in_no_log_and_no_event(
+    app: TestApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """O-38."""
+    code = await app.code(await app.login())
+    tokens = (await app.redeem(code)).json
+    renewed = (await app.refresh(tokens["refresh_token"])).json
+    wrong = "acs_" + "w" * 43
+    await app.post("/token", {}, headers={"authorization": basic(app.id, wrong)}, is_anonymous=True)
+    await introspect(app, renewed["access_token"])
+    await revoke(app, renewed["refresh_token"])
+    await app.redeem(code)
+    await app.system.event("session_revoked", client_id=app.tenant.id, app_id=app.id)
+
+    out = capsys.readouterr()
+    logged = out.out + out.err
+    events = "".join(str(e.data) for e in app.system.events if e.client_id == app.tenant.id)
+    issued = [*tokens.values(), *renewed.values()]
+    for secret in (code, app.secret, wrong, *(text for text in issued if len(str(text)) > 40)):
+        assert str(secret) not in logged
+        assert str(secret) not in events
+    assert app.id in events, "a positive control"

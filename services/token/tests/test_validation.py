@@ -206,7 +206,7 @@ async def test_validate_when_given_every_conformance_vector_then_as_each_says(
         issuer=BASE_URL, client_id=tenant.id, session_id=session, now=int(time.time()), suffix=suffix
     ) as (signing, vectors):
         await _install_keys(system, signing, tenant, tenant, suffix)
-        # Those for a validator of another use or audience are not for the service, which takes all that it gives.
+        # Those for a validator with a use or audience of its own are not for the service, which takes all.
         mine = [
             vector
             for vector in vectors
