@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from fastapi import Request
 from starlette.responses import StreamingResponse
 
-from chassis.errors import AppError
+from chassis.errors import AppError, Unavailable
 from chassis.probes import Probes
 
 MAX_SECONDS = 3600.0
@@ -29,11 +29,18 @@ class EventStream(StreamingResponse):
 
     @classmethod
     async def begun(cls, request: Request, source: AsyncGenerator[bytes, None]) -> EventStream:
-        """Return the answer once the source has given its first part, or raise what it refuses."""
+        """Return the answer once the source has given its first part, or raise what it refuses.
+
+        Raises:
+            Unavailable: the process is stopping.
+        """
+        probes: Probes = request.scope["probes"]
+        if probes.draining:
+            raise Unavailable("This process is stopping. Begin the stream anew.")
         first = await anext(source)
         # Proxies must not wait for its end.
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return cls(_parts(first, source, request.scope["probes"]), headers=headers)
+        return cls(_parts(first, source, probes), headers=headers)
 
 
 async def _parts(first: bytes, source: AsyncGenerator[bytes, None], probes: Probes) -> AsyncIterator[bytes]:

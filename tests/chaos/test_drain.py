@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 
 import httpx
@@ -78,3 +79,31 @@ async def test_service_when_asked_to_stop_under_load_then_nobody_notices(
         stopped.set()
     assert [one for one in statuses if one[1] != 200] == []
     assert code == 0
+
+
+@pytest.mark.parametrize("name", ["token-2", "gateway-2"])
+async def test_stream_when_its_process_is_asked_to_stop_then_ends_and_nobody_waits_for_it(
+    stack: Stack, shop: Tenant, name: str
+) -> None:
+    """Streams have no end of their own: they must not take up the time in which requests are finished."""
+    process = stack.system.process(name)
+    gateway = stack.processes("gateway")[1]
+    async with contextlib.AsyncExitStack() as streams:
+        http = await streams.enter_async_context(httpx.AsyncClient(timeout=10, trust_env=False))
+        answers = [
+            await streams.enter_async_context(
+                http.stream("GET", f"{gateway.url}/api/revocations/stream", headers=shop.headers)
+            )
+            for _ in range(4)  # two at each process of the service
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        reading = [asyncio.create_task(answer.aread()) for answer in answers]
+        process.ask_to_stop()
+        ended = asyncio.as_completed(reading, timeout=3)
+        for first in ended:
+            assert b"event: synced" in await first
+            break
+        assert await drained(process) == 0
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)

@@ -129,6 +129,21 @@ async def test_watch_when_the_key_is_publishable_then_forbidden(token: Token, te
     assert (refusal.value.kind, refusal.value.code) == (Kind.FORBIDDEN, "forbidden")
 
 
+async def test_watch_when_its_key_is_rotated_then_the_stream_ends(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    stream = of(token, tenant)
+    await stream.until_synced()
+    await stream.empty_message()
+    path = f"/api/admin/clients/{tenant.id}/rotate-key"
+    assert (await system.call("orgs", "POST", path, caller=system.admin(), json={})).status == 200
+    async with asyncio.timeout(5):
+        with pytest.raises(AppError) as refusal:
+            while True:
+                await stream.empty_message()
+    assert refusal.value.code == "invalid_api_key"
+
+
 async def test_watch_when_a_tenant_has_as_many_streams_as_it_may_then_rate_limited(
     system: System, token: Token, tenant: Tenant
 ) -> None:
