@@ -44,6 +44,8 @@ async def test_code_when_shown_with_a_proof_then_tokens_of_its_key(app: TestApp)
     assert answer.status == 200, answer.body
     assert answer.json["token_type"] == "DPoP"
     assert claims_of(answer.json["access_token"])["cnf"] == {"jkt": key.jkt}
+    validated = await app.token.validate(app.tenant, answer.json["access_token"])
+    assert (validated.valid, validated.cnf_jkt) == (True, key.jkt)
     key.learn(answer)
     refresh = answer.json["refresh_token"]
     assert (await app.refresh(refresh)).json["error"] == "invalid_grant", "a public app's key is all it has"

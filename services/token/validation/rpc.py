@@ -172,6 +172,7 @@ def _answer(verdict: Verdict) -> token_pb2.ValidateTokenResponse:
         scopes=claims.scopes,
         service_account_id=claims.service_account_id or "",
         service_account_name=claims.service_account_name or "",
+        cnf_jkt=str(claims.cnf.get("jkt", "")) if claims.cnf else "",
     )
 
 

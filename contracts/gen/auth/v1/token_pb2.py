@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61uth/v1/token.proto\x12\x07\x61uth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x14ValidateTokenRequest\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"\xc7\x02\n\x15ValidateTokenResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x16\n\x0e\x65mail_verified\x18\x05 \x01(\x08\x12\x11\n\tclient_id\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06org_id\x18\x08 \x01(\t\x12\x10\n\x08org_slug\x18\t \x01(\t\x12\x10\n\x08org_role\x18\n \x01(\t\x12\x17\n\x0forg_permissions\x18\x0b \x03(\t\x12\x11\n\ttoken_use\x18\x0c \x01(\t\x12\r\n\x05scope\x18\r \x01(\t\x12\x0e\n\x06scopes\x18\x0e \x03(\t\x12\x1a\n\x12service_account_id\x18\x0f \x01(\t\x12\x1c\n\x14service_account_name\x18\x10 \x01(\t\"?\n\x15ValidateTokensRequest\x12\x15\n\raccess_tokens\x18\x01 \x03(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"I\n\x16ValidateTokensResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.auth.v1.ValidateTokenResponse\"*\n\x17WatchRevocationsRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"T\n\x18WatchRevocationsResponse\x12(\n\x0brevocations\x18\x01 \x03(\x0b\x32\x13.auth.v1.Revocation\x12\x0e\n\x06synced\x18\x02 \x01(\x08\"\xa0\x02\n\nRevocation\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.auth.v1.Revocation.Kind\x12\n\n\x02id\x18\x02 \x01(\t\x12-\n\tnot_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tclient_id\x18\x05 \x01(\t\"l\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_SESSION\x10\x01\x12\r\n\tKIND_USER\x10\x02\x12\x0f\n\x0bKIND_CLIENT\x10\x03\x12\x0e\n\nKIND_TOKEN\x10\x04\x12\x0c\n\x08KIND_KEY\x10\x05\x32\x8c\x02\n\x0cTokenService\x12N\n\rValidateToken\x12\x1d.auth.v1.ValidateTokenRequest\x1a\x1e.auth.v1.ValidateTokenResponse\x12Q\n\x0eValidateTokens\x12\x1e.auth.v1.ValidateTokensRequest\x1a\x1f.auth.v1.ValidateTokensResponse\x12Y\n\x10WatchRevocations\x12 .auth.v1.WatchRevocationsRequest\x1a!.auth.v1.WatchRevocationsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61uth/v1/token.proto\x12\x07\x61uth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x14ValidateTokenRequest\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"\xd8\x02\n\x15ValidateTokenResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x16\n\x0e\x65mail_verified\x18\x05 \x01(\x08\x12\x11\n\tclient_id\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06org_id\x18\x08 \x01(\t\x12\x10\n\x08org_slug\x18\t \x01(\t\x12\x10\n\x08org_role\x18\n \x01(\t\x12\x17\n\x0forg_permissions\x18\x0b \x03(\t\x12\x11\n\ttoken_use\x18\x0c \x01(\t\x12\r\n\x05scope\x18\r \x01(\t\x12\x0e\n\x06scopes\x18\x0e \x03(\t\x12\x1a\n\x12service_account_id\x18\x0f \x01(\t\x12\x1c\n\x14service_account_name\x18\x10 \x01(\t\x12\x0f\n\x07\x63nf_jkt\x18\x11 \x01(\t\"?\n\x15ValidateTokensRequest\x12\x15\n\raccess_tokens\x18\x01 \x03(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"I\n\x16ValidateTokensResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.auth.v1.ValidateTokenResponse\"*\n\x17WatchRevocationsRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"T\n\x18WatchRevocationsResponse\x12(\n\x0brevocations\x18\x01 \x03(\x0b\x32\x13.auth.v1.Revocation\x12\x0e\n\x06synced\x18\x02 \x01(\x08\"\xa0\x02\n\nRevocation\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.auth.v1.Revocation.Kind\x12\n\n\x02id\x18\x02 \x01(\t\x12-\n\tnot_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tclient_id\x18\x05 \x01(\t\"l\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_SESSION\x10\x01\x12\r\n\tKIND_USER\x10\x02\x12\x0f\n\x0bKIND_CLIENT\x10\x03\x12\x0e\n\nKIND_TOKEN\x10\x04\x12\x0c\n\x08KIND_KEY\x10\x05\x32\x8c\x02\n\x0cTokenService\x12N\n\rValidateToken\x12\x1d.auth.v1.ValidateTokenRequest\x1a\x1e.auth.v1.ValidateTokenResponse\x12Q\n\x0eValidateTokens\x12\x1e.auth.v1.ValidateTokensRequest\x1a\x1f.auth.v1.ValidateTokensResponse\x12Y\n\x10WatchRevocations\x12 .auth.v1.WatchRevocationsRequest\x1a!.auth.v1.WatchRevocationsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATETOKENREQUEST']._serialized_start=65
   _globals['_VALIDATETOKENREQUEST']._serialized_end=126
   _globals['_VALIDATETOKENRESPONSE']._serialized_start=129
-  _globals['_VALIDATETOKENRESPONSE']._serialized_end=456
-  _globals['_VALIDATETOKENSREQUEST']._serialized_start=458
-  _globals['_VALIDATETOKENSREQUEST']._serialized_end=521
-  _globals['_VALIDATETOKENSRESPONSE']._serialized_start=523
-  _globals['_VALIDATETOKENSRESPONSE']._serialized_end=596
-  _globals['_WATCHREVOCATIONSREQUEST']._serialized_start=598
-  _globals['_WATCHREVOCATIONSREQUEST']._serialized_end=640
-  _globals['_WATCHREVOCATIONSRESPONSE']._serialized_start=642
-  _globals['_WATCHREVOCATIONSRESPONSE']._serialized_end=726
-  _globals['_REVOCATION']._serialized_start=729
-  _globals['_REVOCATION']._serialized_end=1017
-  _globals['_REVOCATION_KIND']._serialized_start=909
-  _globals['_REVOCATION_KIND']._serialized_end=1017
-  _globals['_TOKENSERVICE']._serialized_start=1020
-  _globals['_TOKENSERVICE']._serialized_end=1288
+  _globals['_VALIDATETOKENRESPONSE']._serialized_end=473
+  _globals['_VALIDATETOKENSREQUEST']._serialized_start=475
+  _globals['_VALIDATETOKENSREQUEST']._serialized_end=538
+  _globals['_VALIDATETOKENSRESPONSE']._serialized_start=540
+  _globals['_VALIDATETOKENSRESPONSE']._serialized_end=613
+  _globals['_WATCHREVOCATIONSREQUEST']._serialized_start=615
+  _globals['_WATCHREVOCATIONSREQUEST']._serialized_end=657
+  _globals['_WATCHREVOCATIONSRESPONSE']._serialized_start=659
+  _globals['_WATCHREVOCATIONSRESPONSE']._serialized_end=743
+  _globals['_REVOCATION']._serialized_start=746
+  _globals['_REVOCATION']._serialized_end=1034
+  _globals['_REVOCATION_KIND']._serialized_start=926
+  _globals['_REVOCATION_KIND']._serialized_end=1034
+  _globals['_TOKENSERVICE']._serialized_start=1037
+  _globals['_TOKENSERVICE']._serialized_end=1305
 # @@protoc_insertion_point(module_scope)

@@ -62,6 +62,7 @@ class ValidateTokenResponse(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     SERVICE_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     SERVICE_ACCOUNT_NAME_FIELD_NUMBER: _builtins.int
+    CNF_JKT_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     user_id: _builtins.str
     email: _builtins.str
@@ -77,6 +78,10 @@ class ValidateTokenResponse(_message.Message):
     scope: _builtins.str
     service_account_id: _builtins.str
     service_account_name: _builtins.str
+    cnf_jkt: _builtins.str
+    """Thumbprint of the key that the token is bound to (RFC 9449 section 6.1), empty for a bearer token. Whoever takes a
+    bound token must check the proof that comes with it.
+    """
     @_builtins.property
     def org_permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -100,10 +105,11 @@ class ValidateTokenResponse(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         service_account_id: _builtins.str = ...,
         service_account_name: _builtins.str = ...,
+        cnf_jkt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "email", b"email", "email_verified", b"email_verified", "error", b"error", "org_id", b"org_id", "org_permissions", b"org_permissions", "org_role", b"org_role", "org_slug", b"org_slug", "role", b"role", "scope", b"scope", "scopes", b"scopes", "service_account_id", b"service_account_id", "service_account_name", b"service_account_name", "token_use", b"token_use", "user_id", b"user_id", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "cnf_jkt", b"cnf_jkt", "email", b"email", "email_verified", b"email_verified", "error", b"error", "org_id", b"org_id", "org_permissions", b"org_permissions", "org_role", b"org_role", "org_slug", b"org_slug", "role", b"role", "scope", b"scope", "scopes", b"scopes", "service_account_id", b"service_account_id", "service_account_name", b"service_account_name", "token_use", b"token_use", "user_id", b"user_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
