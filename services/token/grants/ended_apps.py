@@ -63,5 +63,5 @@ class EndedApps:
             await self._sessions.record_ended(tx, caller, ended, EndReason.APP_ENDED, now, actor=SYSTEM)
             if len(ended) < _ROWS:
                 # Its own tokens, of which it is the subject.
-                await self._revocations.user(tx, client_id, app_id, event.occurred_at)
+                await self._revocations.machine(tx, client_id, app_id, event.occurred_at, for_good=False)
         return len(ended) == _ROWS

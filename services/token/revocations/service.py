@@ -64,17 +64,15 @@ class Revocations:
         await store.insert(tx, [Revocation(client_id, RevocationKind.USER, user_id, before, expires_at)])
         WRITTEN.labels(str(RevocationKind.USER)).inc()
 
-    async def machine(
-        self, tx: Tx, client_id: UUID, account_id: UUID, now: datetime, *, for_good: bool
-    ) -> None:
-        """Kill a service account's tokens: up to now, the whole of its second included, or `for_good`.
+    async def machine(self, tx: Tx, client_id: UUID, subject: str, now: datetime, *, for_good: bool) -> None:
+        """Kill the own tokens of a service account or app: up to now, its whole second, or `for_good`.
 
-        No session ends with it, so this alone says that the tokens of the present second are dead. What an
-        account that is enabled again gets within it is dead, too, and what it gets after is not.
+        No session ends with it, so this alone says that the tokens of the present second are dead. What one
+        that is enabled again gets within it is dead, too, and what it gets after is not.
         """
         expires_at = now + self._access_ttl + _LEEWAY
         not_after = expires_at if for_good else now
-        found = Revocation(client_id, RevocationKind.USER, str(account_id), not_after, expires_at)
+        found = Revocation(client_id, RevocationKind.USER, subject, not_after, expires_at)
         await store.insert(tx, [found])
         WRITTEN.labels(str(RevocationKind.USER)).inc()
 

@@ -180,7 +180,7 @@ class ServiceAccountService:
             after = replace(after, updated_at=now)
             await store.update(tx, after)
             if before.is_active and not after.is_active:
-                await self._revocations.machine(tx, client_id, account_id, now, for_good=False)
+                await self._revocations.machine(tx, client_id, str(account_id), now, for_good=False)
             updated = events.ServiceAccountUpdated(
                 target_id=account_id, before=_shown(before), after=_shown(after)
             )
@@ -198,7 +198,7 @@ class ServiceAccountService:
         async with self._db.tenant(client_id) as tx:
             if not await store.delete(tx, account_id, now):
                 raise ServiceAccountNotFound
-            await self._revocations.machine(tx, client_id, account_id, now, for_good=True)
+            await self._revocations.machine(tx, client_id, str(account_id), now, for_good=True)
             deleted = events.ServiceAccountDeleted(target_id=account_id)
             await self._outbox.emit(tx, deleted, caller, client_id=client_id)
         await self._announce(account_id)
