@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
-from chassis.errors import UnprocessableRequest
 from chassis.http import Caller, Router, StepUpToken
 from chassis.models import AnswerModel
 from contracts.step_up import REFUSALS
@@ -182,16 +181,17 @@ def _declare_rotation(router: Router, signing: SigningService) -> None:
     async def rotate_issuer_keys(
         caller: Caller,
         step_up_token: StepUpToken,
-        alg: Annotated[Algorithm | None, Query(description="Only the key of this algorithm.")] = None,
+        alg: Annotated[
+            Literal["RS256", "ES256", "EdDSA"] | None, Query(description="Only the key of this algorithm.")
+        ] = None,
         force: Force = False,
     ) -> SigningKeysRotated:
         """Rotate the keys that sign ID tokens and logout tokens: of one algorithm, or of each.
 
         See `rotate-signing-key` of a client: when one is too young, none is rotated.
         """
-        if alg is Algorithm.HS256:
-            raise UnprocessableRequest("alg: the issuer signs with RS256, ES256 and EdDSA")
-        done = await signing.rotate_issuer_keys(caller, alg, force=force, step_up_token=step_up_token)
+        algorithm = Algorithm(alg) if alg is not None else None
+        done = await signing.rotate_issuer_keys(caller, algorithm, force=force, step_up_token=step_up_token)
         return SigningKeysRotated(items=[SigningKeyRotated.of(rotation) for rotation in done])
 
 
