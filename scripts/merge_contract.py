@@ -34,6 +34,8 @@ _OAUTH_REFUSAL: Final = {
     "description": "Refused: an OAuth error.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OAuthError"}}},
 }
+_PAGE: Final = "text/html"
+_HTML: Final[Document] = {"schema": {"type": "string"}}
 _FASTAPI_ERRORS: Final = ("HTTPValidationError", "ValidationError")
 _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "public": [],
@@ -146,10 +148,13 @@ def _complete(path: str, method: str, operation: Document) -> None:
     operation["security"] = _SECURITY[access]
     problem = _OAUTH_REFUSAL if operation.get("x-errors") == "oauth" else _REFUSAL
     responses = operation.setdefault("responses", {})
+    # What answers with pages may refuse with one, too.
+    pages = {_PAGE: _HTML} if any(_PAGE in each.get("content", {}) for each in responses.values()) else {}
+    refused = {**problem["content"], **pages}
     for status, response in responses.items():
         if str(status).startswith(("4", "5")):
-            response["content"] = problem["content"]
-    responses["default"] = dict(problem)
+            response["content"] = refused
+    responses["default"] = {**problem, "content": refused}
     if operation.get("x-idempotent"):
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
 
