@@ -121,7 +121,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
 
     hosted_login = HostedLogin(
         IdentityLogins(service.channel("identity", settings.identity_grpc)),
-        Steps(service.one_time),
+        Steps(service.one_time, service.sealer),
         logins,
         settings.base_url,
     )

@@ -365,7 +365,9 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             users_rpc(db),
             admin_directory_rpc(db),
             step_up_rpc(guard),
-            login_rpc(clients, _login_options(settings), passwords, second_leg, passkey_logins),
+            login_rpc(
+                clients, _login_options(settings), passwords, second_leg, passkey_logins, totp, sessions
+            ),
         ],
         callers=RPC_CALLERS,
         jobs={

@@ -100,3 +100,19 @@ class IdentityLogins:
                 **visitor.members,
             )
         )
+
+    async def set_up_totp(self, visitor: Visitor, enrollment_token: str) -> logins_pb2.TotpSetup:
+        """Make a secret for the authenticator app of who must have one first."""
+        request = logins_pb2.SetUpTotpRequest(enrollment_token=enrollment_token, **visitor.members)
+        return await self._stub.SetUpTotp(request)
+
+    async def enable_totp(self, visitor: Visitor, enrollment_token: str, code: str) -> logins_pb2.TotpEnabled:
+        """Turn that app on by a code of it, which completes the login."""
+        return await self._stub.EnableTotp(
+            logins_pb2.EnableTotpRequest(
+                enrollment_token=enrollment_token,
+                code=code,
+                browser=visitor.browser,
+                **visitor.members,
+            )
+        )

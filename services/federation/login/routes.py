@@ -38,7 +38,15 @@ from services.federation.login.service import (
     Visit,
 )
 from services.federation.pages import captchas
-from services.federation.pages.contents import Fault, LoginPage, Page, Refusal, SecondFactorPage
+from services.federation.pages.contents import (
+    EnrollmentPage,
+    Fault,
+    LoginPage,
+    Page,
+    RecoveryPage,
+    Refusal,
+    SecondFactorPage,
+)
 from services.federation.pages.refusals import with_error_pages
 from services.federation.pages.render import fault_text, languages_of, render
 
@@ -162,6 +170,7 @@ def routes(login: HostedLogin, browsers: Browsers) -> Router:
     face = _Face(login, browsers)
     _declare_login(router, face)
     _declare_second_factor(router, face)
+    _declare_enrollment(router, face)
     _declare_passkeys(router, face)
     return router
 
@@ -175,7 +184,9 @@ class _Face:
 
     def shown(self, visit: Visit, page: Page) -> Response:
         """Render a page."""
-        refusal = page.refusal if isinstance(page, LoginPage | SecondFactorPage) else None
+        refusal: Refusal | None = None
+        if isinstance(page, LoginPage | SecondFactorPage | EnrollmentPage):
+            refusal = page.refusal
         languages = languages_of(visit.request, visit.waiting.languages)
         response = render(page, visit.waiting.client, languages, status=status_of(refusal))
         response.headers.update(headers_of(refusal))
@@ -185,9 +196,13 @@ class _Face:
         """Answer a form."""
         match result:
             case Completed():
+                response = result.response
                 if result.device_token:
-                    self.browsers.devices.set(result.response, visit.client_id, result.device_token)
-                return result.response
+                    self.browsers.devices.set(response, visit.client_id, result.device_token)
+                if result.recovery_codes:
+                    page = RecoveryPage(result.recovery_codes, response.headers["location"])
+                    return _with_cookies(self.shown(visit, page), response)
+                return response
             case Moved():
                 return RedirectResponse(result.path, status_code=303, headers=_NO_STORE)
             case _:
@@ -212,8 +227,6 @@ def _declare_login(router: Router, face: _Face) -> None:
 
         async def work() -> Response:
             visit = await face.browsers.visit(request, caller, handle)
-            if fault == ENROLLMENT:
-                return face.shown(visit, face.login.show_enrollment(visit))
             refusal = Refusal(Fault.LOGIN_EXPIRED) if fault == Fault.LOGIN_EXPIRED else None
             page = await face.login.show(visit, as_other=account == "other" or bool(refusal), refusal=refusal)
             return face.shown(visit, page)
@@ -311,6 +324,39 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
         return await with_error_pages(request, work)
 
 
+def _declare_enrollment(router: Router, face: _Face) -> None:
+    @router.get(ENROLLMENT, access=Access.PUBLIC, limit="login", response_model=None, responses=_SHOWN)
+    async def show_enrollment(request: Request, caller: Caller, handle: Handle = "") -> Response:
+        """Show a new secret for an authenticator app, to who must set one up first (`text/html`)."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(request, caller, handle)
+            return face.next(visit, await face.login.enrollment(visit))
+
+        return await with_error_pages(request, work)
+
+    @router.post(
+        ENROLLMENT,
+        access=Access.PUBLIC,
+        limit="login",
+        body_limit=8 * KIB,
+        response_model=None,
+        responses=_FORM,
+        request_body=_body("code"),
+    )
+    async def enroll(request: Request, caller: Caller) -> Response:
+        """Turn the app on by the form of the page (with `code`); answers the page of its recovery codes."""
+
+        async def work() -> Response:
+            form = await read_form(request)
+            visit = await face.browsers.submitted(
+                request, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            return face.next(visit, await face.login.enroll(visit, form.get("code", "")))
+
+        return await with_error_pages(request, work)
+
+
 def _declare_passkeys(router: Router, face: _Face) -> None:
     async def begin(
         request: Request, caller: CallerContext, body: PasskeyBeginRequest, *, second: bool
@@ -375,6 +421,9 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
 def _located(answer: Response, visit: Visit) -> Response:
     """Return a redirect as the script takes it, with its cookies."""
     location = answer.headers.get("location") or visit.url(LOGIN)
-    located = JSONResponse({"location": location}, headers=_NO_STORE)
-    located.raw_headers += [pair for pair in answer.raw_headers if pair[0] == b"set-cookie"]
-    return located
+    return _with_cookies(JSONResponse({"location": location}, headers=_NO_STORE), answer)
+
+
+def _with_cookies(answer: Response, carrier: Response) -> Response:
+    answer.raw_headers += [pair for pair in carrier.raw_headers if pair[0] == b"set-cookie"]
+    return answer

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from prometheus_client import Counter
 
 from chassis.context import CallerContext
-from chassis.errors import AppError
+from chassis.errors import AppError, Kind
 from contracts.gen.internal.identity.v1 import logins_pb2
 from contracts.security_policy import SecurityPolicy
 from services.federation.errors import AuthorizationRequestGone, FormRefused
@@ -30,6 +30,7 @@ from services.federation.pages.contents import (
     LoginPage,
     Page,
     PasskeyCalls,
+    RecoveryPage,
     Refusal,
     SecondFactorPage,
 )
@@ -40,8 +41,9 @@ CANCEL: Final = "/login/cancel"
 PASSKEY_BEGIN: Final = "/login/passkey/begin"
 PASSKEY_FINISH: Final = "/login/passkey/finish"
 SECOND_PASSKEY_BEGIN: Final = "/login/second-factor/passkey/begin"
-ENROLLMENT: Final = "enrollment"
-"""Why there is no login: the user must set up a second factor first."""
+ENROLLMENT: Final = "/login/enrollment"
+
+_WRONG_CODES: Final = frozenset({"wrong_code", "invalid_mfa_code", "validation_failed"})
 
 PAGES: Final = Counter(
     "hosted_logins_total", "What became of each step of a hosted login.", ["step", "outcome"]
@@ -76,10 +78,14 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The login is complete: the answer leads on, and the browser keeps its device's next token."""
+    """The login is complete: the answer leads on, and the browser keeps its device's next token.
+
+    `recovery_codes` are to be shown before it goes on.
+    """
 
     response: Response
     device_token: str
+    recovery_codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +144,53 @@ class HostedLogin:
             refusal=refusal,
         )
 
-    def show_enrollment(self, visit: Visit) -> EnrollmentPage:
-        """Return the page that says why there is no login without a second factor."""
-        return EnrollmentPage(_form(visit, CANCEL), visit.url(LOGIN))
+    async def enrollment(self, visit: Visit) -> EnrollmentPage | Moved:
+        """Return the page on which who needs a second factor first sets an authenticator app up."""
+        token = await self._steps.find_enrollment(visit.waiting.handle)
+        if token is None:
+            return Moved(visit.url(LOGIN, fault=Fault.LOGIN_EXPIRED))
+        try:
+            setup = await self._identity.set_up_totp(visit.visitor(), token)
+        except AppError as error:
+            return await self._enrollment_over(visit, error)
+        return EnrollmentPage(_form(visit, ENROLLMENT), setup.qr_svg, setup.secret, cancel_action=CANCEL)
+
+    async def enroll(self, visit: Visit, code: str) -> Next:
+        """Turn the app on by a code of it; its recovery codes are shown once, before the login goes on."""
+        token = await self._steps.find_enrollment(visit.waiting.handle)
+        if token is None:
+            return Moved(visit.url(LOGIN, fault=Fault.LOGIN_EXPIRED))
+        try:
+            enabled = await self._identity.enable_totp(visit.visitor(), token, "".join(code.split()))
+        except AppError as error:
+            if error.code not in _WRONG_CODES:
+                return await self._enrollment_over(visit, error)
+            PAGES.labels("enrollment", error.code).inc()
+            refusal = Refusal(Fault.INVALID_CODE)
+            return EnrollmentPage(
+                _form(visit, ENROLLMENT),
+                renew=visit.url(ENROLLMENT),
+                cancel_action=CANCEL,
+                refusal=refusal,
+            )
+        await self._steps.forget(visit.waiting.handle)
+        PAGES.labels("enrollment", "opened").inc()
+        codes = tuple(enabled.recovery_codes)
+        if not enabled.HasField("opened"):
+            return RecoveryPage(codes, visit.url(LOGIN))
+        login = await self._sessions.login_of(visit.client_id, UUID(enabled.opened.session_id))
+        if login is None:
+            return RecoveryPage(codes, visit.url(LOGIN))
+        response = await self._lead_on(visit, login)
+        return Completed(response, enabled.opened.device_token, codes)
+
+    async def _enrollment_over(self, visit: Visit, error: AppError) -> Moved:
+        """Begin anew where the set-up cannot go on; what is no refusal of it is raised."""
+        if error.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.RATE_LIMITED, Kind.INTERNAL):
+            raise error
+        PAGES.labels("enrollment", error.code).inc()
+        await self._steps.forget(visit.waiting.handle)
+        return Moved(visit.url(LOGIN, fault=Fault.LOGIN_EXPIRED))
 
     async def by_password(self, visit: Visit, email: str, password: str, captcha_token: str) -> Next:
         """Log in by email and password; a refusal is the page again."""
@@ -232,7 +282,8 @@ class HostedLogin:
             return Moved(visit.url(SECOND_FACTOR))
         if outcome.HasField("enrollment"):
             PAGES.labels(step, "enrollment").inc()
-            return Moved(visit.url(LOGIN, fault=ENROLLMENT))
+            await self._steps.put_enrollment(handle, outcome.enrollment)
+            return Moved(visit.url(ENROLLMENT))
         await self._steps.forget(handle)
         login = await self._sessions.login_of(visit.client_id, UUID(outcome.opened.session_id))
         if login is None:

@@ -111,11 +111,28 @@ class SecondFactorPage:
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentPage:
-    """A second factor must be set up first, which is not done here; the form gives up."""
+    """An authenticator app must be set up before there is a login; the form sends `code`.
+
+    `qr_svg` and `secret` are what the app needs. Both are empty for who has scanned them, and typed a wrong
+    code; `renew` shows others.
+    """
 
     form: Form
-    restart: str
+    qr_svg: str = ""
+    secret: str = ""
+    renew: str = ""
+    cancel_action: str = ""
+    refusal: Refusal | None = None
     name: ClassVar[str] = "enrollment"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPage:
+    """The recovery codes that come with a new authenticator app, shown once; `next` is where it goes on."""
+
+    codes: tuple[str, ...]
+    next: str
+    name: ClassVar[str] = "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +261,7 @@ Page = (
     LoginPage
     | SecondFactorPage
     | EnrollmentPage
+    | RecoveryPage
     | ConsentPage
     | DevicePage
     | DeviceConfirmPage

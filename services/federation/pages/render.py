@@ -20,6 +20,7 @@ from contracts.brand import LANGUAGES, Brand, brand_of, direction_of, language_o
 from contracts.clients import Client
 from services.federation.pages.captchas import WIDGETS
 from services.federation.pages.contents import (
+    EnrollmentPage,
     Form,
     FormPostPage,
     LoginPage,
@@ -69,6 +70,7 @@ def render(
         direction=direction_of(language),
         style=Markup(style),  # noqa: S704 - our own file, and a color that is one
         script=Markup(script),  # noqa: S704 - our own file
+        qr=Markup(page.qr_svg) if isinstance(page, EnrollmentPage) else "",  # noqa: S704 - drawn by identity
         widget=WIDGETS.get(page.captcha.provider) if isinstance(page, LoginPage) and page.captcha else None,
     )
     headers = {

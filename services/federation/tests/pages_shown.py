@@ -19,6 +19,7 @@ from services.federation.pages.contents import (
     LogoutPage,
     Page,
     PasskeyCalls,
+    RecoveryPage,
     Refusal,
     SecondFactorPage,
     SignedInPage,
@@ -65,7 +66,11 @@ PAGES: dict[str, Page] = {
     "passkey": SecondFactorPage(
         FORM, ("passkey",), "passkey", {}, "/login?request=r", "/login/cancel", 30, CALLS
     ),
-    "enrollment": EnrollmentPage(FORM, "/login?request=r"),
+    "enrollment": EnrollmentPage(
+        FORM, '<svg width="10" height="10"><path d="M0 0h10v10z"/></svg>', "JBSWY3DPEHPK3PXP", "", "/cancel"
+    ),
+    "enrollment-again": EnrollmentPage(FORM, renew="/login/enrollment", refusal=Refusal(Fault.INVALID_CODE)),
+    "recovery": RecoveryPage(tuple(f"abcde-fgh{n}j-klmno-pqrst" for n in range(10)), "/authorize/resume"),
     "consent": ConsentPage(
         FORM,
         APP,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import re
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -141,45 +140,43 @@ async def test_second_factor_by_code_or_recovery_code(browser: Browser, ada: Per
     assert page.path == "/login/second-factor"
 
 
-async def test_trusted_device_is_asked_no_second_factor_again(system: System) -> None:
+async def test_user_who_must_have_a_second_factor_sets_it_up_first(system: System) -> None:
+    """And a device that is trusted then is asked for none again, where the policy says so."""
     mfa = {"mode": "required", "trusted_device_bypass": True, "remember_device_days": 7}
     tenant = await system.tenant(settings={**SETTINGS, "adaptive_security": {"mfa": mfa}})
-    enrolling = await system.call(
-        "identity",
-        "POST",
-        "/api/auth/signup",
-        caller=tenant.caller(),
-        json={"email": "first@example.com", "password": PASSWORD, "token_transport": "json"},
-    )
-    claims = json.loads(_decoded(enrolling.json["enrollment_token"].split(".")[1]))
-    person = Person(system, tenant, "first@example.com", claims["sub"], claims["sid"])
-    browser = Browser(system)
+    browser, email = Browser(system), "first@example.com"
+    signup = {"email": email, "password": PASSWORD, "token_transport": "json"}
+    assert (
+        await system.call("identity", "POST", "/api/auth/signup", caller=tenant.caller(), json=signup)
+    ).json["mfa_enrollment_required"]
+    person = Person(system, tenant, email, "", "")
 
-    # Without a factor there is no login, and the page says why.
     page = await log_in(browser, person)
-    assert "Set up a second factor first" in page.text
+    assert (page.path, "<svg" in page.text) == ("/login/enrollment", True)
     assert f"auth_issuer_{tenant.id.hex[:16]}" not in browser.cookies
-    refused = await browser.submit(page)
-    assert refused.answered["error"] == "access_denied"
+    # Back and elsewhere nothing leads around it.
+    for path in ("/login/second-factor", "/authorize/resume"):
+        assert (await browser.get(page.url.replace("/login/enrollment", path))).path == "/login"
+    [person.secret] = re.findall(r'aria-label="([A-Z2-7]{32})"', page.text)
+    wrong = await browser.submit(page, code=person.wrong_code())
+    assert (wrong.answer.status, "<svg" in wrong.text) == (422, False)
+    codes = await browser.submit(page, code=person.code())
+    assert codes.answer.status == 200
+    recovery_codes = re.findall(r"<li>([^<]+)</li>", codes.text)
+    assert len(recovery_codes) == 10
+    [link] = [item["href"] for item in codes.document.all("a")]
+    assert (await browser.get(str(link))).answered["code"]
+    # Done is done: the page is of no use again.
+    assert (await browser.submit(page, code=person.code())).answer.status == 400
 
-    caller = tenant.user_caller(person.id, person.session_id, is_enrolling=True, amr=("pwd",))
-    setup = await system.call("identity", "POST", "/api/auth/totp/setup", caller=caller, json={})
-    person.secret = setup.json["secret"]
-    enabled = await system.call(
-        "identity", "POST", "/api/auth/totp/enable", caller=caller, json={"code": person.code()}
-    )
-    assert enabled.status == 200, enabled.body
-    page = await log_in(browser, person)
-    assert (await browser.submit(page, code=person.code(), remember_device="1")).answered["code"]
-    # Logged out and in again: the password is enough on this browser, and on no other.
-    for name in [name for name in browser.cookies if name.startswith("auth_issuer_")]:
-        del browser.cookies[name]
-    assert (await log_in(browser, person)).answered["code"]
-    assert (await log_in(Browser(system), person)).path == "/login/second-factor"
-
-
-def _decoded(part: str) -> bytes:
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    fresh = Browser(system)
+    page = await log_in(fresh, person)
+    assert (await fresh.submit(page, code=person.code(), remember_device="1")).answered["code"]
+    for name in [name for name in fresh.cookies if name.startswith("auth_issuer_")]:
+        del fresh.cookies[name]
+    assert (await log_in(fresh, person)).answered["code"]
+    page = await log_in(Browser(system), person)
+    assert page.path == "/login/second-factor"
 
 
 async def passkey(browser: Browser, page: Shown, device: Device, origin: str = PAGE, **members: Any) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from chassis.context import CallerContext
+from chassis.context import Access, CallerContext
 from chassis.models import checked
 from chassis.rpc import RpcContext, RpcService, parse_id
 from contracts.clients import ClientDirectory, ClientNotFound
@@ -26,8 +27,11 @@ from services.identity.passkeys.routes import LoginBeginRequest, LoginFinishRequ
 from services.identity.passwords.routes import LoginRequest
 from services.identity.passwords.service import PasswordService
 from services.identity.recovery_codes.routes import RecoveryVerifyRequest
+from services.identity.second_factors.fresh_proof import Shown
 from services.identity.second_factors.login import SecondFactorLogin
-from services.identity.totp.routes import TotpVerifyRequest
+from services.identity.sessions.client import SessionClient
+from services.identity.totp.routes import TotpEnableRequest, TotpVerifyRequest
+from services.identity.totp.service import TotpService
 
 SecondLeg = TypeVar("SecondLeg", TotpVerifyRequest, RecoveryVerifyRequest)
 
@@ -42,8 +46,12 @@ class LoginRpc(LoginServiceServicer):
         passwords: PasswordService,
         second_leg: SecondFactorLogin,
         passkeys: PasskeyLogins,
+        totp: TotpService,
+        sessions: SessionClient,
     ) -> None:
-        """Take the rules."""
+        """Take the rules, and who knows tokens."""
+        self._totp = totp
+        self._sessions = sessions
         self._clients = clients
         self._options = options
         self._passwords = passwords
@@ -110,6 +118,45 @@ class LoginRpc(LoginServiceServicer):
         browser = _browser(request.browser)
         return encode_login(await self._passkeys.finish(caller, request.session_id, body.credential, browser))
 
+    async def SetUpTotp(
+        self, request: logins_pb2.SetUpTotpRequest, _context: RpcContext
+    ) -> logins_pb2.TotpSetup:
+        """Make a secret; see `POST /api/auth/totp/setup` with an enrollment token."""
+        caller = await self._enrolling(request.client_id, request.origin, request.enrollment_token)
+        setup = await self._totp.set_up(caller, Shown())
+        return logins_pb2.TotpSetup(secret=setup.secret, qr_svg=setup.qr_svg)
+
+    async def EnableTotp(
+        self, request: logins_pb2.EnableTotpRequest, _context: RpcContext
+    ) -> logins_pb2.TotpEnabled:
+        """Turn the app on; see `POST /api/auth/totp/enable` with an enrollment token."""
+        caller = await self._enrolling(request.client_id, request.origin, request.enrollment_token)
+        body = checked(TotpEnableRequest, {"code": request.code})
+        enabled = await self._totp.enable(caller, body.code, _browser(request.browser))
+        opened = encode_login(enabled.opened).opened if enabled.opened else None
+        return logins_pb2.TotpEnabled(recovery_codes=enabled.recovery_codes, opened=opened)
+
+    async def _enrolling(
+        self, client_id: str, origin: origin_pb2.Origin, enrollment_token: str
+    ) -> CallerContext:
+        """Name the user of an enrollment token, who may do nothing but set up a factor.
+
+        Raises:
+            ClientNotFound: there is no such active client.
+            Unauthenticated: the token is none of it, or not any more.
+        """
+        caller = await self._caller(client_id, origin)
+        proven = await self._sessions.verify_enrolling(caller.require_client(), enrollment_token)
+        return replace(
+            caller,
+            access=Access.USER,
+            user_id=proven.user_id,
+            session_id=proven.session_id,
+            auth_time=proven.auth_time,
+            amr=proven.amr,
+            is_enrolling=True,
+        )
+
     async def _complete(
         self, request: logins_pb2.CompleteLoginRequest, model: type[SecondLeg], factor: Factor
     ) -> logins_pb2.LoginOutcome:
@@ -148,7 +195,12 @@ def encode_login(outcome: Outcome) -> logins_pb2.LoginOutcome:
             )
             return logins_pb2.LoginOutcome(mfa=waiting)
         case EnrollmentDue():
-            return logins_pb2.LoginOutcome(enrollment=logins_pb2.EnrollmentDue(factors=outcome.factors))
+            due = logins_pb2.EnrollmentDue(
+                factors=outcome.factors,
+                enrollment_token=outcome.enrollment_token,
+                expires_in=outcome.expires_in,
+            )
+            return logins_pb2.LoginOutcome(enrollment=due)
 
 
 def login_rpc(
@@ -157,9 +209,11 @@ def login_rpc(
     passwords: PasswordService,
     second_leg: SecondFactorLogin,
     passkeys: PasskeyLogins,
+    totp: TotpService,
+    sessions: SessionClient,
 ) -> RpcService:
     """Return the slice's gRPC service."""
-    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys)
+    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys, totp, sessions)
     return RpcService("internal.identity.v1.LoginService", servicer, add_LoginServiceServicer_to_server)
 
 

@@ -35,11 +35,16 @@ _IMPERSONATION_AMR = "impersonation"
 
 @dataclass(frozen=True, slots=True)
 class VerifiedUser:
-    """Whose access token it is; `impersonator_id` names who acts in the user's name, None for itself."""
+    """Whose access token it is; `impersonator_id` names who acts in the user's name, None for itself.
+
+    `auth_time` is in Unix seconds.
+    """
 
     user_id: UUID
     session_id: UUID
     impersonator_id: str | None
+    auth_time: int
+    amr: tuple[str, ...]
 
 
 class SessionClient:
@@ -185,16 +190,33 @@ class SessionClient:
         Raises:
             Unauthenticated: it is not a valid access token of a user of that client.
         """
-        request = verification_pb2.VerifyRequest(client_id=str(client_id), access_token=access_token)
+        return await self._verified(client_id, access_token, ACCESS)
+
+    async def verify_enrolling(self, client_id: UUID, enrollment_token: str) -> VerifiedUser:
+        """Return the user of a token that is for the set-up of a second factor only, and its session.
+
+        Raises:
+            Unauthenticated: it is not a valid one of that client.
+        """
+        return await self._verified(client_id, enrollment_token, ENROLLMENT)
+
+    async def _verified(self, client_id: UUID, token: str, token_use: str) -> VerifiedUser:
+        request = verification_pb2.VerifyRequest(client_id=str(client_id), access_token=token)
         answer = await self._verification.Verify(request)
         if not answer.valid:
             raise Unauthenticated("The access token is not valid.")
         claims = json.loads(answer.claims_json)
-        if claims.get("token_use") != ACCESS or claims.get("client_id") != str(client_id):
+        if claims.get("token_use") != token_use or claims.get("client_id") != str(client_id):
             raise Unauthenticated("The access token is not valid.")
         try:
             act = claims.get("act")
-            return VerifiedUser(UUID(claims["sub"]), UUID(claims["sid"]), str(act["sub"]) if act else None)
+            return VerifiedUser(
+                UUID(claims["sub"]),
+                UUID(claims["sid"]),
+                str(act["sub"]) if act else None,
+                int(claims["auth_time"]),
+                tuple(map(str, claims["amr"])),
+            )
         except (ValueError, KeyError, TypeError):
             # A client that signs with a secret may write into its tokens what it likes.
             raise Unauthenticated("The access token is not valid.") from None

@@ -87,6 +87,18 @@ class Hosted:
         )
         return cast("logins_pb2.LoginOutcome", await self.stub.FinishPasskey(finish))
 
+    async def enroll(self, enrollment_token: str, code: str) -> logins_pb2.TotpEnabled:
+        """Turn an authenticator app on, without which there is no login."""
+        request = logins_pb2.EnableTotpRequest(
+            enrollment_token=enrollment_token, code=code, browser=self._browser(), **self._who
+        )
+        return cast("logins_pb2.TotpEnabled", await self.stub.EnableTotp(request))
+
+    async def set_up(self, enrollment_token: str) -> logins_pb2.TotpSetup:
+        """Make a secret for it."""
+        request = logins_pb2.SetUpTotpRequest(enrollment_token=enrollment_token, **self._who)
+        return cast("logins_pb2.TotpSetup", await self.stub.SetUpTotp(request))
+
 
 async def came_to(call: Any) -> str:
     """What became of a hosted login, as `outcome` tells it of an HTTP answer."""

@@ -249,6 +249,12 @@ async def by_a_wrong_recovery_code_on_the_page(subject: Subject) -> str:
     return await hosted_outcome(subject.hosted.code(await subject.mfa_token(), code, "recovery_code"))
 
 
+async def by_enabling_nothing_on_the_page(subject: Subject) -> str:
+    code = subject.app.at(0) if subject.app else "123456"
+    token = subject.enrollment_token or await subject.mfa_token()
+    return await hosted_outcome(subject.hosted.enroll(token, code))
+
+
 async def by_a_passkey_that_verifies_nobody_on_the_page(subject: Subject) -> str:
     key = Device(verifies_user=False)
     await plant(subject.person, key)
@@ -300,6 +306,7 @@ WAYS = {
     f"{LOGINS}/CompleteWithRecoveryCode": Way(
         (by_a_wrong_recovery_code_on_the_page,), "invalid_mfa_code", "validation_failed"
     ),
+    f"{LOGINS}/EnableTotp": Way((by_enabling_nothing_on_the_page,), "unauthenticated", "no_pending_setup"),
     f"{LOGINS}/FinishPasskey": Way(
         (by_a_passkey_that_verifies_nobody_on_the_page,), "challenged", "enrollment"
     ),

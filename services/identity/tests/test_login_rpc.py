@@ -16,6 +16,7 @@ from services.identity.tests.hosted import Hosted
 from services.identity.tests.pages import plant, register
 from services.identity.tests.second_factors import (
     MFA_REQUIRED,
+    App,
     Protected,
     clock_of_apps,
     new_enrolling,
@@ -178,6 +179,7 @@ async def test_passkey_is_a_way_in_or_a_second_factor(page: Hosted) -> None:
 
 
 async def test_policy_that_demands_a_second_factor_is_kept(system: System) -> None:
+    """Who has none sets it up first, with a token that opens nothing else and is good for one session."""
     tenant = await system.tenant(settings=MFA_REQUIRED)
     async with system.channel("identity", caller="federation") as channel:
         page = Hosted.at(system, tenant, channel)
@@ -185,6 +187,32 @@ async def test_policy_that_demands_a_second_factor_is_kept(system: System) -> No
         outcome = await page.password(bare.person.email)
         assert list(outcome.enrollment.factors) == ["totp", "passkey"]
         assert not outcome.HasField("opened")
+        token = outcome.enrollment.enrollment_token
+        other = replace(page, tenant=await system.tenant())
+        plain = await new_person(system, other.tenant)
+        for refused in (
+            other.set_up(token),
+            other.set_up(plain.document["access_token"]),
+            page.set_up("eyJ.e.e"),
+        ):
+            assert (await refusal(refused)).code == "unauthenticated"
+        app = App(system, (await page.set_up(token)).secret)
+        assert (await refusal(page.enroll(token, app.wrong()))).code == "wrong_code"
+        enabled = await page.enroll(token, app.code())
+        assert len(enabled.recovery_codes) == 10
+        assert (await refusal(page.enroll(token, app.code()))).code in (
+            "mfa_already_enabled",
+            "unauthenticated",
+        )
+        [session] = await system.sql(
+            "token",
+            """
+            SELECT s.acr, r.token_hash
+            FROM sessions AS s LEFT JOIN refresh_tokens AS r ON r.session_id = s.id WHERE s.id = $1
+            """,
+            UUID(enabled.opened.session_id),
+        )
+        assert (session["acr"], session["token_hash"]) == ("urn:authservice:acr:2fa", None)
 
 
 async def test_options_are_the_clients(system: System) -> None:

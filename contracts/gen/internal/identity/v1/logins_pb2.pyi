@@ -359,11 +359,17 @@ Global___WaitingLogin: _TypeAlias = WaitingLogin  # noqa: Y015
 
 @_typing.final
 class EnrollmentDue(_message.Message):
-    """EnrollmentDue needs a second factor to be set up first, which is done elsewhere."""
+    """EnrollmentDue needs a second factor to be set up first."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FACTORS_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    enrollment_token: _builtins.str
+    """Opens nothing but that set-up; no browser is to see it."""
+    expires_in: _builtins.int
+    """Seconds."""
     @_builtins.property
     def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """`totp`, `passkey`."""
@@ -372,11 +378,124 @@ class EnrollmentDue(_message.Message):
         self,
         *,
         factors: _abc.Iterable[_builtins.str] | None = ...,
+        enrollment_token: _builtins.str = ...,
+        expires_in: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment_token", b"enrollment_token", "expires_in", b"expires_in", "factors", b"factors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnrollmentDue: _TypeAlias = EnrollmentDue  # noqa: Y015
+
+@_typing.final
+class SetUpTotpRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_TOKEN_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    enrollment_token: _builtins.str
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        enrollment_token: _builtins.str = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "enrollment_token", b"enrollment_token", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUpTotpRequest: _TypeAlias = SetUpTotpRequest  # noqa: Y015
+
+@_typing.final
+class TotpSetup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: _builtins.int
+    QR_SVG_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """In base32, for typing."""
+    qr_svg: _builtins.str
+    """The same as a QR code, an SVG document."""
+    def __init__(
+        self,
+        *,
+        secret: _builtins.str = ...,
+        qr_svg: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["qr_svg", b"qr_svg", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TotpSetup: _TypeAlias = TotpSetup  # noqa: Y015
+
+@_typing.final
+class EnableTotpRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_TOKEN_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    BROWSER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    enrollment_token: _builtins.str
+    code: _builtins.str
+    @_builtins.property
+    def browser(self) -> Global___LoginBrowser: ...
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        enrollment_token: _builtins.str = ...,
+        code: _builtins.str = ...,
+        browser: Global___LoginBrowser | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "client_id", b"client_id", "code", b"code", "enrollment_token", b"enrollment_token", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnableTotpRequest: _TypeAlias = EnableTotpRequest  # noqa: Y015
+
+@_typing.final
+class TotpEnabled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOVERY_CODES_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recovery_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Shown once."""
+
+    @_builtins.property
+    def opened(self) -> Global___OpenedLogin:
+        """Missing when no session could be opened just now: the user is to log in again."""
+
+    def __init__(
+        self,
+        *,
+        recovery_codes: _abc.Iterable[_builtins.str] | None = ...,
+        opened: Global___OpenedLogin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened", "recovery_codes", b"recovery_codes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TotpEnabled: _TypeAlias = TotpEnabled  # noqa: Y015

@@ -70,6 +70,16 @@ class LoginServiceStub:
                 request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.FinishPasskeyRequest.SerializeToString,
                 response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
                 _registered_method=True)
+        self.SetUpTotp = channel.unary_unary(
+                '/internal.identity.v1.LoginService/SetUpTotp',
+                request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.SetUpTotpRequest.SerializeToString,
+                response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.TotpSetup.FromString,
+                _registered_method=True)
+        self.EnableTotp = channel.unary_unary(
+                '/internal.identity.v1.LoginService/EnableTotp',
+                request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.EnableTotpRequest.SerializeToString,
+                response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.TotpEnabled.FromString,
+                _registered_method=True)
 
 
 class LoginServiceServicer:
@@ -123,6 +133,20 @@ class LoginServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetUpTotp(self, request, context):
+        """SetUpTotp makes a secret for the authenticator app of a user who must have one before it may log in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableTotp(self, request, context):
+        """EnableTotp turns that app on by a code of it, and completes the login.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LoginServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +179,16 @@ def add_LoginServiceServicer_to_server(servicer, server):
                     servicer.FinishPasskey,
                     request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.FinishPasskeyRequest.FromString,
                     response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.SerializeToString,
+            ),
+            'SetUpTotp': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUpTotp,
+                    request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.SetUpTotpRequest.FromString,
+                    response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.TotpSetup.SerializeToString,
+            ),
+            'EnableTotp': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableTotp,
+                    request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.EnableTotpRequest.FromString,
+                    response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.TotpEnabled.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -325,6 +359,60 @@ class LoginService:
             '/internal.identity.v1.LoginService/FinishPasskey',
             internal_dot_identity_dot_v1_dot_logins__pb2.FinishPasskeyRequest.SerializeToString,
             internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUpTotp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.identity.v1.LoginService/SetUpTotp',
+            internal_dot_identity_dot_v1_dot_logins__pb2.SetUpTotpRequest.SerializeToString,
+            internal_dot_identity_dot_v1_dot_logins__pb2.TotpSetup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableTotp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.identity.v1.LoginService/EnableTotp',
+            internal_dot_identity_dot_v1_dot_logins__pb2.EnableTotpRequest.SerializeToString,
+            internal_dot_identity_dot_v1_dot_logins__pb2.TotpEnabled.FromString,
             options,
             channel_credentials,
             insecure,

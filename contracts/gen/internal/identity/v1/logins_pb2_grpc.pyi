@@ -51,6 +51,10 @@ class LoginServiceStub:
     """BeginPasskey begins a ceremony: a login, or with `mfa_token` the second factor of one."""
     FinishPasskey: _grpc.UnaryUnaryMultiCallable[_logins_pb2.FinishPasskeyRequest, _logins_pb2.LoginOutcome]
     """FinishPasskey ends a ceremony of either kind."""
+    SetUpTotp: _grpc.UnaryUnaryMultiCallable[_logins_pb2.SetUpTotpRequest, _logins_pb2.TotpSetup]
+    """SetUpTotp makes a secret for the authenticator app of a user who must have one before it may log in."""
+    EnableTotp: _grpc.UnaryUnaryMultiCallable[_logins_pb2.EnableTotpRequest, _logins_pb2.TotpEnabled]
+    """EnableTotp turns that app on by a code of it, and completes the login."""
 
 @_typing.type_check_only
 class LoginServiceAsyncStub(LoginServiceStub):
@@ -75,6 +79,10 @@ class LoginServiceAsyncStub(LoginServiceStub):
     """BeginPasskey begins a ceremony: a login, or with `mfa_token` the second factor of one."""
     FinishPasskey: _aio.UnaryUnaryMultiCallable[_logins_pb2.FinishPasskeyRequest, _logins_pb2.LoginOutcome]  # type: ignore[assignment]
     """FinishPasskey ends a ceremony of either kind."""
+    SetUpTotp: _aio.UnaryUnaryMultiCallable[_logins_pb2.SetUpTotpRequest, _logins_pb2.TotpSetup]  # type: ignore[assignment]
+    """SetUpTotp makes a secret for the authenticator app of a user who must have one before it may log in."""
+    EnableTotp: _aio.UnaryUnaryMultiCallable[_logins_pb2.EnableTotpRequest, _logins_pb2.TotpEnabled]  # type: ignore[assignment]
+    """EnableTotp turns that app on by a code of it, and completes the login."""
 
 class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
     """LoginService is the login of the hosted page: the rules of `/api/auth/login` and its siblings, behind the same gate.
@@ -132,5 +140,21 @@ class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_logins_pb2.LoginOutcome, _abc.Awaitable[_logins_pb2.LoginOutcome]]:
         """FinishPasskey ends a ceremony of either kind."""
+
+    @_abc_1.abstractmethod
+    def SetUpTotp(
+        self,
+        request: _logins_pb2.SetUpTotpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_logins_pb2.TotpSetup, _abc.Awaitable[_logins_pb2.TotpSetup]]:
+        """SetUpTotp makes a secret for the authenticator app of a user who must have one before it may log in."""
+
+    @_abc_1.abstractmethod
+    def EnableTotp(
+        self,
+        request: _logins_pb2.EnableTotpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_logins_pb2.TotpEnabled, _abc.Awaitable[_logins_pb2.TotpEnabled]]:
+        """EnableTotp turns that app on by a code of it, and completes the login."""
 
 def add_LoginServiceServicer_to_server(servicer: LoginServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
