@@ -55,8 +55,16 @@ NO_LOGIN = {
         "An admin acts; the token says so, lives for an hour at most, and opens nothing of the user's own."
     ),
     **dict.fromkeys(
-        ("POST /api/admin/auth/login", "POST /api/admin/auth/mfa/verify", "POST /api/admin/auth/totp/enable"),
+        (
+            "POST /api/admin/auth/login",
+            "POST /api/admin/auth/mfa/verify",
+            "POST /api/admin/auth/sso",
+            "POST /api/admin/auth/totp/enable",
+        ),
         "An admin's token opens nothing of a user, and admins have a rule of their own; see `test_admins`.",
+    ),
+    "POST /token": (
+        "Nobody logs in there: a code, a device's or not, hangs on a session that a login on the page opened."
     ),
     "POST /oauth/token": "A service account shows its own secret; the token is of no user.",
 }
