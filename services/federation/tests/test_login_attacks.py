@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -92,6 +94,16 @@ async def test_forged_forms_do_nothing(ada: Person, path: str) -> None:
         assert honest.path == "/login/second-factor"
     else:
         assert set(honest.answered) & {"code", "error"}
+
+
+def test_whatever_checks_a_credential_is_counted_over_all_gateways() -> None:
+    """Rate limits: the class of logins for each form and call that a guess could be in, by address."""
+    contract = json.loads((Path(__file__).parents[3] / "gateway" / "openapi.json").read_text())
+    limits = {
+        path: contract["paths"][path]["post"]["x-limit"]
+        for path in ("/login", "/login/second-factor", "/login/enrollment", "/login/passkey/finish")
+    }
+    assert set(limits.values()) == {"login"}
 
 
 @pytest.mark.parametrize("path", ["/login/passkey/begin", "/login/second-factor/passkey/begin"])
