@@ -9,8 +9,8 @@ from tests.other_languages import install_node_packages, needs, run
 
 NODE = REPOSITORY / "sdks" / "node-validator"
 GO = REPOSITORY / "sdks" / "go-validator"
-# Go proves offline that it needs nothing: no module is looked for.
-OFFLINE = {"GOFLAGS": "-mod=readonly", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
+# Go proves offline that it needs nothing: no module is looked for, and no C compiler.
+OFFLINE = {"GOFLAGS": "-mod=readonly", "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
 
 
 def test_node_validator_when_its_tests_run_then_they_pass() -> None:

@@ -132,19 +132,26 @@ export class RevocationStream {
   }
 
   /** Begin to follow; fulfilled once the whole set has come. Call it before serving. */
-  async start() {
-    this.#running ??= this.#follow();
-    if (this.#isComplete) return;
-    await new Promise((resolve, reject) => {
-      this.#waiting.push(/** @type {() => void} */ (resolve));
-      this.#stop.signal.addEventListener('abort', () => reject(new RevocationsUnavailable('the stream was closed')));
-    });
+  start() {
+    const started = this.#begin();
+    // Who does not wait must not be ended by what it would have been told; the verifier refuses all the same.
+    started.catch(() => {});
+    return started;
   }
 
   /** Stop following. What is known stays in force. */
   async close() {
     this.#stop.abort();
     await this.#running;
+  }
+
+  async #begin() {
+    this.#running ??= this.#follow();
+    if (this.#isComplete) return;
+    await new Promise((resolve, reject) => {
+      this.#waiting.push(/** @type {() => void} */ (resolve));
+      this.#stop.signal.addEventListener('abort', () => reject(new RevocationsUnavailable('the stream was closed')));
+    });
   }
 
   async #follow() {
