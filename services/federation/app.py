@@ -7,6 +7,7 @@ from pathlib import Path
 from chassis.app import App
 from chassis.clock import Clock
 from chassis.consumers import Consumer, all_of
+from chassis.geo import GeoDatabases
 from chassis.paging import Cursors
 from chassis.public_http import PublicClient
 from chassis.ratelimit import RateLimiter
@@ -133,7 +134,14 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         grants=grants,
         limiter=RateLimiter(service.redis, settings.redis_key_prefix),
     )
-    device_pages = DevicePages(devices, waiting_devices, logins, browsers, FormTokens(service.sealer))
+    device_pages = DevicePages(
+        devices,
+        waiting_devices,
+        logins,
+        browsers,
+        FormTokens(service.sealer),
+        GeoDatabases(settings.geoip_db, None),
+    )
 
     waiting_for_login = Browsers(
         {"authz": requests, KIND: waiting_devices}, browsers, DeviceCookie(settings.base_url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FilePath, model_validator
 
 from chassis.settings import Duration, Environment, ServiceSettings
 
@@ -25,6 +25,9 @@ class FederationSettings(ServiceSettings):
         "localhost:9090", description="gRPC address of `orgs`, comma separated for several."
     )
 
+    geoip_db: FilePath | None = Field(
+        None, description="MaxMind-format file of places: from where a device asks, for its user to see."
+    )
     logout_timeout: Duration = Field(
         timedelta(seconds=5), description="How long an app may take to accept that a login has ended."
     )

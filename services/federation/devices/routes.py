@@ -12,6 +12,7 @@ from fastapi import Query, Request, Response
 from chassis.context import Access, CallerContext
 from chassis.errors import InvalidRequest, RateLimited
 from chassis.forms import read_form as read_own_form
+from chassis.geo import GeoDatabases
 from chassis.http import KIB, Caller, Router
 from chassis.models import AnswerModel
 from chassis.sealing import Sealer
@@ -98,13 +99,15 @@ class DevicePages:
         logins: IssuerSessions,
         browsers: BrowserSecret,
         forms: FormTokens,
+        geo: GeoDatabases,
     ) -> None:
-        """Take the rules, what waits, who is logged in, and what binds forms to a browser."""
+        """Take the rules, what waits, who is logged in, what binds forms to a browser, and the places."""
         self._devices = devices
         self._waiting = waiting
         self._logins = logins
         self._browsers = browsers
         self._forms = forms
+        self._geo = geo
 
     def entry(
         self, http: Request, user_code: str, refusal: Refusal | None = None, *, status: int = 200
@@ -141,7 +144,8 @@ class DevicePages:
         login = await self._logins.find(http, waiting.client.id)
         if login is None:
             return see_other(f"{LOGIN}?{urlencode({'request': handle})}")
-        return render(_confirmation(waiting, login), waiting.client, languages_of(http, waiting.languages))
+        page = _confirmation(waiting, login, self._place(waiting.request.ip))
+        return render(page, waiting.client, languages_of(http, waiting.languages))
 
     async def answer(self, http: Request, caller: CallerContext) -> Response:
         """Take the user's answer: our page's form, in the browser in which the code was typed."""
@@ -159,6 +163,11 @@ class DevicePages:
         await self._waiting.take(waiting)
         page = DeviceDonePage() if decision else DeviceDeniedPage()
         return render(page, waiting.client, languages_of(http, waiting.languages))
+
+    def _place(self, ip: str) -> str:
+        """Return from where a device asked, as far as is known."""
+        name = self._geo.place(ip).name
+        return f"{name} ({ip})" if name else ip
 
 
 def routes(devices: DeviceService, pages: DevicePages, base_url: str) -> Router:
@@ -255,7 +264,7 @@ def _declare_confirmation(router: Router, pages: DevicePages) -> None:
         return await with_error_pages(request, lambda: pages.answer(request, caller))
 
 
-def _confirmation(waiting: WaitingDevice, login: Login) -> DeviceConfirmPage:
+def _confirmation(waiting: WaitingDevice, login: Login, place: str) -> DeviceConfirmPage:
     hidden = {"request": waiting.handle, "form_token": waiting.form_token, "user": str(login.user_id)}
     request = waiting.request
     return DeviceConfirmPage(
@@ -264,7 +273,7 @@ def _confirmation(waiting: WaitingDevice, login: Login) -> DeviceConfirmPage:
         email=login.user.email,
         user_code=request.user_code,
         scopes=request.scopes,
-        place=request.ip,
+        place=place,
         resources=request.resources,
     )
 

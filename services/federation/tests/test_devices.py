@@ -8,11 +8,15 @@ import secrets
 from dataclasses import replace
 from datetime import timedelta
 from html import unescape
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 
+from chassis.probes import Probes
 from contracts.apps import DEVICE_CODE, REFRESH_TOKEN
 from services.federation.devices.service import OF_ADDRESS, OF_BROWSER
 from services.federation.tests.flow import Browser, RelyingParty, anybody, fields_of, open_login, user_of
@@ -311,3 +315,21 @@ async def test_user_without_a_login_comes_back_to_the_question(
     gone = await tired.post("/login/cancel", fields_of(login))
     assert (gone.status, gone.headers["location"]) == (303, "/device")
     assert (await poll(tv, device["device_code"])).json["error"] == "authorization_pending"
+
+
+async def test_question_names_the_place_where_it_is_known(
+    system: System, acme: Tenant, tv: RelyingParty, tmp_path: Path
+) -> None:
+    """RFC 8628 §5.4: a code that somebody far away sent is told from one's own."""
+    places = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="GeoLite2-City", float_type="f64")
+    sydney = {"country": {"iso_code": "AU"}, "city": {"names": {"en": "Sydney"}}}
+    places.insert_network(IPSet(["203.0.113.0/24"]), sydney)
+    places.to_db_file(str(tmp_path / "places.mmdb"))
+    settings = system.settings("federation", geoip_db=tmp_path / "places.mmdb")
+    app = system.definitions["federation"].build(settings, system.clock)
+    async with app.started():
+        face = app.make_face(Probes(app.required, app.optional))
+        browser = Browser(replace(system, faces={**system.faces, "federation": face}))
+        await browser.know(await open_login(system, acme))
+        asked = await question(browser, (await shown(tv))["user_code"])
+    assert "Sydney, AU (203.0.113.20)" in asked.body.decode()
