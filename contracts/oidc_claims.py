@@ -17,7 +17,7 @@ PHONE_CLAIMS: Final = ("phone_number",)
 USER_CLAIMS: Final = (*PROFILE_CLAIMS, *EMAIL_CLAIMS, *PHONE_CLAIMS)
 """Every claim about a user that can be had; `claims_supported` of discovery names them beside `sub`."""
 
-_OF_SCOPE: Final = {"profile": PROFILE_CLAIMS, "email": EMAIL_CLAIMS}
+_OF_SCOPE: Final = {"profile": PROFILE_CLAIMS, "email": EMAIL_CLAIMS, "phone": PHONE_CLAIMS}
 SCOPE_OF: Final = {
     **dict.fromkeys(PROFILE_CLAIMS, "profile"),
     **dict.fromkeys(EMAIL_CLAIMS, "email"),

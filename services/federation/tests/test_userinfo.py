@@ -124,13 +124,21 @@ async def test_userinfo_tells_by_scope_and_by_claims_parameter(
     }.items():
         narrow = await tokens_of(rp, browser, scope)
         assert set((await ask(system, narrow["access_token"])).json) == names
-    claims = json.dumps({"userinfo": {"phone_number": None, "email": {"essential": True}}})
+    claims = json.dumps({"userinfo": {"email": {"essential": True}, "name": None}})
     by_name = await tokens_of(rp, browser, "openid", claims=claims)
-    assert (await ask(system, by_name["access_token"])).json == {
-        "sub": user.id,
-        "phone_number": "+4930123456",
-        "email": user.email,
-    }
+    named = (await ask(system, by_name["access_token"])).json
+    assert named == {"sub": user.id, "name": "Ada Lovelace", "email": user.email}
+
+
+async def test_userinfo_tells_the_phone_number_where_the_tenant_lets_apps_ask(system: System) -> None:
+    tenant = await system.tenant(settings={"oidc_allowed_scopes": ["openid", "phone"]})
+    app = RelyingParty(system, tenant, *await system.app(tenant, trusted=True))
+    browser = Browser(system)
+    await browser.know(await open_login(system, tenant, user_of(tenant, phone="+4930123456")))
+    told = await ask(system, (await tokens_of(app, browser, "openid phone"))["access_token"])
+    assert told.json["phone_number"] == "+4930123456"
+    silent = await ask(system, (await tokens_of(app, browser, "openid"))["access_token"])
+    assert "phone_number" not in silent.json
 
 
 async def test_userinfo_when_token_is_of_another_kind_then_401(
