@@ -203,9 +203,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
 
     grants = GrantService(db, service.clock, clients, validation)
     issuer_tokens = IssuerTokens(keyring, verifying_keys, settings.base_url)
-    grant_tokens = GrantTokens(
-        db, service.outbox, service.clock, keyring, access_tokens, issuer_tokens, settings
-    )
+    grant_tokens = GrantTokens(service.outbox, service.clock, keyring, access_tokens, issuer_tokens, settings)
     ended_apps = EndedApps(db, service.clock, sessions, revocations)
     disabled_apps = Consumer(
         bus, db, ended_apps.on_apps_updated, name="token-disabled-apps", subject="events.orgs.app_updated"

@@ -138,6 +138,20 @@ class InvalidTarget(InvalidRequest):
     detail = "The resource is not one that this client may ask for."
 
 
+class LoginSessionNotFound(NotFound):
+    """The user is not logged in with this session, or not any more."""
+
+    code = "login_session_not_found"
+    detail = "There is no such login."
+
+
+class DeviceRequestNotFound(NotFound):
+    """No device waits under this code, or not any more."""
+
+    code = "device_request_not_found"
+    detail = "No device waits for this code, or not any more."
+
+
 class UnsupportedGrantType(InvalidRequest):
     """The token endpoint does not know the grant (RFC 6749 §5.2)."""
 

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database
-from chassis.errors import InvalidRequest, NotFound, Unavailable
+from chassis.errors import InvalidRequest, Unavailable
 from chassis.events import Actor, ActorType
 from chassis.ids import new_id, new_secret
 from chassis.outbox import Outbox
@@ -27,6 +27,7 @@ from services.token.device_codes.models import DeviceCodeStatus, DeviceRequest, 
 from services.token.errors import (
     AccessDenied,
     AuthorizationPending,
+    DeviceRequestNotFound,
     ExpiredToken,
     InvalidGrant,
     SlowDown,
@@ -56,13 +57,6 @@ _MAX_CODE_LENGTH: Final = 128
 _DRAWS: Final = 5
 
 CODES = Counter("device_codes_total", "Requests of devices, by what became of them.", ["outcome"])
-
-
-class DeviceRequestNotFound(NotFound):
-    """No device waits under this code, or not any more."""
-
-    code = "device_request_not_found"
-    detail = "No device waits for this code, or not any more."
 
 
 class DeviceCodes:

@@ -17,10 +17,11 @@ from prometheus_client import Counter
 
 from chassis.clock import Clock
 from chassis.database import Database
-from chassis.errors import NotFound, Unavailable
+from chassis.errors import Unavailable
 from chassis.ids import new_secret
 from contracts.clients import ClientDirectory, ClientNotFound
 from contracts.token_use import ENROLLMENT
+from services.token.errors import LoginSessionNotFound
 from services.token.grants import store
 from services.token.grants.models import Authorization, CodeBinding
 from services.token.sessions import store as sessions_store
@@ -36,13 +37,6 @@ _PURGE_SECONDS: Final = 60.0
 _USED_KEPT: Final = timedelta(days=1)
 
 CODES = Counter("authorization_codes_total", "Authorization codes, by what became of them.", ["outcome"])
-
-
-class LoginSessionNotFound(NotFound):
-    """The user is not logged in with this session, or not any more."""
-
-    code = "login_session_not_found"
-    detail = "There is no such login."
 
 
 @dataclass(frozen=True, slots=True)

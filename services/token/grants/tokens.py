@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chassis.clock import Clock
 from chassis.context import CallerContext
-from chassis.database import Database, Tx
+from chassis.database import Tx
 from chassis.events import Actor, ActorType
 from chassis.outbox import Outbox
 from contracts import events
@@ -44,7 +44,6 @@ class GrantTokens:
 
     def __init__(
         self,
-        db: Database,
         outbox: Outbox,
         clock: Clock,
         keyring: Keyring,
@@ -53,7 +52,6 @@ class GrantTokens:
         settings: TokenSettings,
     ) -> None:
         """Take what tokens are made of, and how long grants last."""
-        self._db = db
         self._outbox = outbox
         self._clock = clock
         self._keyring = keyring

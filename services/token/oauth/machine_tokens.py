@@ -26,7 +26,7 @@ from services.token.service_accounts.models import ServiceAccount
 from services.token.signing.access_tokens import AccessTokens, Machine
 from services.token.signing.keyring import Keyring
 
-MACHINE_TOKENS = Counter("machine_tokens_total", "Tokens of service accounts.", ["outcome"])
+MACHINE_TOKENS = Counter("machine_tokens_total", "Tokens given to machines, by their kind.", ["kind"])
 _OF_USERS = frozenset({"openid", "profile", "email", "offline_access", "org"})
 
 
@@ -88,7 +88,7 @@ class MachineTokens:
         )
         actor = Actor(ActorType.SERVICE_ACCOUNT, str(account.id))
         await self._outbox.append(issued, caller, actor=actor, client_id=account.client_id)
-        MACHINE_TOKENS.labels("issued").inc()
+        MACHINE_TOKENS.labels("service_account").inc()
         return TokenAnswer(token.token, token_type(jkt), token.expires_in, " ".join(granted))
 
     async def _for_app(
@@ -115,6 +115,7 @@ class MachineTokens:
             app.client.id, UUID(app.id), app.name, UUID(app.id), granted, resources, jkt=jkt, is_app=True
         )
         token = self._access_tokens.sign_machine(signer, machine, self._clock.now())
+        MACHINE_TOKENS.labels("app").inc()
         issued = events.AppTokenIssued(target_id=app.id, scope=" ".join(granted), method=client.method)
         await self._outbox.append(
             issued, caller, actor=Actor(ActorType.CLIENT, app.id), client_id=app.client.id
