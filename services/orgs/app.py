@@ -54,7 +54,7 @@ def build(settings: OrgsSettings, clock: Clock | None = None) -> App:
     to_documents = guarded_client(
         allow_private=settings.oidc_allow_private, ca_file=settings.client_id_document_ca_file
     )
-    documents = IdDocuments(db, outbox, to_documents)
+    documents = IdDocuments(db, outbox, service.clock, to_documents)
     secret_usage = LastUsed(db, service.clock, app_store.note_uses)
     return service.app(
         routes=[

@@ -12,11 +12,12 @@ import asyncio
 import json
 import re
 import ssl
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -26,6 +27,7 @@ from prometheus_client import Counter
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
+from chassis.clock import Clock
 from chassis.database import Database
 from chassis.models import RequestModel
 from chassis.outbound import OutboundFailed
@@ -51,9 +53,9 @@ TIMEOUT_SECONDS: Final = 3.0
 MAX_BYTES: Final = 16 * 1024
 _MAX_KEPT: Final = 1000
 _MAX_FETCHES: Final = 16
-_MIN_FRESH_SECONDS: Final = 60.0
-_DEFAULT_FRESH_SECONDS: Final = 900.0
-_MAX_FRESH_SECONDS: Final = 86400.0
+_MIN_FRESH: Final = timedelta(minutes=1)
+_DEFAULT_FRESH: Final = timedelta(minutes=15)
+_MAX_FRESH: Final = timedelta(days=1)
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=\"?([0-9]{1,9})\"?(?:$|[,\s])")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.!#$&^_-]+\+)?json")
 _GRANTS: Final = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
@@ -69,6 +71,10 @@ _Texts = Annotated[list[Annotated[str, StringConstraints(max_length=2048)]], Fie
 
 class DocumentRefused(Exception):
     """There is no acceptable document; the text is a word for the log and the record."""
+
+
+class DocumentNotReached(DocumentRefused):
+    """Its server did not answer, or had a fault: one that was fetched before may still be good."""
 
 
 class _Document(RequestModel):
@@ -98,19 +104,28 @@ class IdDocument:
     links: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    document: IdDocument
+    fetched_at: datetime
+    fresh_until: datetime
+
+
 class IdDocuments:
     """Finds the tenant of a document and the document itself, which is kept as long as its server says.
 
-    Kept at least a minute and at most a day, and never when it is refused. Requests for one document share
-    one fetch, and of all documents a few are fetched at the same time.
+    Kept at least a minute and at most a day, and never when it is refused. One whose server is away stays
+    good for a day after it was fetched: a fault there must not log people out. Requests for one document
+    share one fetch, and of all documents a few are fetched at the same time.
     """
 
-    def __init__(self, db: Database, outbox: Outbox, http: PublicClient) -> None:
+    def __init__(self, db: Database, outbox: Outbox, clock: Clock, http: PublicClient) -> None:
         """Take where tenants are, and the guarded way to the Internet."""
+        self._clock = clock
         self._db = db
         self._outbox = outbox
         self._http = http
-        self._kept: OrderedDict[str, tuple[IdDocument, float]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[IdDocument]] = {}
         self._turns = asyncio.Semaphore(_MAX_FETCHES)
 
@@ -144,9 +159,9 @@ class IdDocuments:
 
     async def _document(self, url: str) -> IdDocument:
         kept = self._kept.get(url)
-        if kept is not None and time.monotonic() < kept[1]:
+        if kept is not None and self._clock.now() < kept.fresh_until:
             FETCHES.labels("kept").inc()
-            return kept[0]
+            return kept.document
         task = self._fetching.get(url)
         if task is None:
             # Without the context of whoever asks first: its deadline is not the others'.
@@ -156,6 +171,29 @@ class IdDocuments:
         return await asyncio.shield(task)
 
     async def _fetch(self, url: str) -> IdDocument:
+        now = self._clock.now()
+        try:
+            answer = await self._answer(url)
+            document = read_document(url, answer)
+        except DocumentNotReached:
+            kept = self._kept.get(url)
+            if kept is None or now > kept.fetched_at + _MAX_FRESH:
+                raise
+            FETCHES.labels("stale").inc()
+            self._kept[url] = replace(kept, fresh_until=now + _MIN_FRESH)
+            return kept.document
+        except DocumentRefused:
+            self._kept.pop(url, None)
+            raise
+        FETCHES.labels("fetched").inc()
+        fresh = fresh_for(answer.headers.get("cache-control", ""))
+        self._kept[url] = _Kept(document, fetched_at=now, fresh_until=now + fresh)
+        self._kept.move_to_end(url)
+        if len(self._kept) > _MAX_KEPT:
+            self._kept.popitem(last=False)
+        return document
+
+    async def _answer(self, url: str) -> PublicAnswer:
         try:
             parse_document_url(url)
         except PydanticCustomError:
@@ -166,14 +204,10 @@ class IdDocuments:
         except AddressRefused:
             raise DocumentRefused("address_refused") from None
         except OutboundFailed:
-            raise DocumentRefused("not_reached") from None
-        document = read_document(url, answer)
-        FETCHES.labels("fetched").inc()
-        self._kept[url] = document, time.monotonic() + fresh_seconds(answer.headers.get("cache-control", ""))
-        self._kept.move_to_end(url)
-        if len(self._kept) > _MAX_KEPT:
-            self._kept.popitem(last=False)
-        return document
+            raise DocumentNotReached("not_reached") from None
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise DocumentNotReached("status_not_200")
+        return answer
 
 
 def guarded_client(*, allow_private: bool, ca_file: str | None) -> PublicClient:
@@ -182,14 +216,14 @@ def guarded_client(*, allow_private: bool, ca_file: str | None) -> PublicClient:
     return PublicClient(timeout=TIMEOUT_SECONDS, max_answer=MAX_BYTES, allow_private=allow_private, tls=tls)
 
 
-def fresh_seconds(cache_control: str) -> float:
+def fresh_for(cache_control: str) -> timedelta:
     """Return how long a document is kept, within our bounds (RFC 9111 §5.2.2)."""
     said = cache_control.lower()
     if "no-store" in said or "no-cache" in said:
-        return _MIN_FRESH_SECONDS
+        return _MIN_FRESH
     age = _MAX_AGE.search(said)
-    wanted = float(age[1]) if age else _DEFAULT_FRESH_SECONDS
-    return min(max(wanted, _MIN_FRESH_SECONDS), _MAX_FRESH_SECONDS)
+    wanted = timedelta(seconds=int(age[1])) if age else _DEFAULT_FRESH
+    return min(max(wanted, _MIN_FRESH), _MAX_FRESH)
 
 
 def read_document(url: str, answer: PublicAnswer) -> IdDocument:

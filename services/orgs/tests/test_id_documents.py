@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from chassis.errors import AppError, Kind
 from contracts.apps import App, decode_app
 from contracts.gen.internal.orgs.v1 import apps_pb2
 from contracts.gen.internal.orgs.v1.apps_pb2_grpc import AppServiceStub
-from services.orgs.apps.id_documents import MAX_BYTES, fresh_seconds
+from services.orgs.apps.id_documents import MAX_BYTES, fresh_for
 from services.orgs.tests.directories import app_directory, process
 from tests.fake_http import FakeHttp, certified, fake_http
 from tests.harness import System, Tenant
@@ -267,6 +268,32 @@ async def test_document_when_twenty_ask_at_once_then_is_fetched_once(
     assert len(site.fake.asked) == before + 1
 
 
+async def test_document_when_its_server_is_away_then_stays_good_for_a_day_and_no_longer(
+    system: System, site: Site, tenant: Tenant
+) -> None:
+    await change(system, tenant, {"settings": {"oidc_client_id_metadata_documents": True}})
+    url = site.publish()
+    site.fake.headers["cache-control"] = "max-age=600"
+    assert await site.find(url, tenant) is not None
+    site.publish(url.removeprefix(site.base), client_name="Renamed")
+    for minutes, name in ((9, "Helper"), (11, "Renamed")):
+        with system.clock.advanced(timedelta(minutes=minutes)):
+            found = await site.find(url, tenant)
+            assert found is not None
+            assert found.name == name
+    site.fake.status = 503
+    with system.clock.advanced(timedelta(hours=20)):
+        assert await site.find(url, tenant) is not None
+    with system.clock.advanced(timedelta(hours=25)):
+        assert await site.find(url, tenant) is None
+    # What is taken back is gone as soon as it is asked for again.
+    site.fake.status = 404
+    with system.clock.advanced(timedelta(hours=21)):
+        assert await site.find(url, tenant) is None
+    site.fake.status = 503
+    assert await site.find(url, tenant) is None
+
+
 @pytest.mark.parametrize(
     ("cache_control", "seconds"),
     [
@@ -284,4 +311,4 @@ async def test_document_when_twenty_ask_at_once_then_is_fetched_once(
     ],
 )
 def test_document_is_kept_as_long_as_its_server_says_within_bounds(cache_control: str, seconds: int) -> None:
-    assert fresh_seconds(cache_control) == seconds
+    assert fresh_for(cache_control) == timedelta(seconds=seconds)
