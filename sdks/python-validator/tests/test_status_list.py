@@ -118,7 +118,8 @@ async def test_token_when_a_hundred_come_at_once_then_one_fetch(
 async def test_token_when_it_names_no_list_then_passes_and_nothing_is_fetched(
     listed: TokenVerifier, issuer: LocalIssuer, publisher: Publisher
 ) -> None:
-    for status in ({}, {"status": {}}, {"status": {"other": 1}}):
+    claims: list[dict[str, Any]] = [{}, {"status": {}}, {"status": {"other": 1}}]
+    for status in claims:
         assert (await listed.verify(issuer.token(**status, jti=f"{status}"))).sub == "u1"
     assert publisher.fetched == []
 

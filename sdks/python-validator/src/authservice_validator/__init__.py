@@ -20,7 +20,7 @@ from authservice_validator.fetch import FetchedJwks
 from authservice_validator.jwks import JwksKeys
 from authservice_validator.keys import HmacKey, KeyRefused, KeySource, VerificationKey
 from authservice_validator.resource import Dpop, Needs, ProtectedResource, Refusal, RequestFacts
-from authservice_validator.revocation import RevocationKind, Revocations, RevocationSet
+from authservice_validator.revocation import RevocationFeed, RevocationKind, RevocationSet
 from authservice_validator.status_list import StatusLists
 from authservice_validator.verifier import TokenVerifier
 
@@ -36,9 +36,9 @@ __all__ = [
     "ProtectedResource",
     "Refusal",
     "RequestFacts",
+    "RevocationFeed",
     "RevocationKind",
     "RevocationSet",
-    "Revocations",
     "RevocationsUnavailable",
     "StatusLists",
     "TokenError",

@@ -26,18 +26,6 @@ class RevocationKind(StrEnum):
     KEY = "key"
 
 
-class Revocations(Protocol):
-    """What a verifier asks: a `RevocationSet` that you fill, or a `RevocationStream` that fills one."""
-
-    def is_revoked(self, claims: VerifiedClaims) -> bool:
-        """Whether this token was revoked; asked on every call.
-
-        Raises:
-            RevocationsUnavailable: nobody knows.
-        """
-        ...
-
-
 class RevocationSet:
     """Knows which tokens were revoked before their time; asked in constant time.
 
@@ -145,3 +133,20 @@ def _seconds(time: datetime | float) -> float:
             raise ValueError("a revocation's time must be aware of its zone")
         return time.timestamp()
     return float(time)
+
+
+class RevocationFeed(Protocol):
+    """What fills a set and knows whether it is complete: a `RevocationStream`."""
+
+    @property
+    def revocations(self) -> RevocationSet:
+        """The set that it fills."""
+        ...
+
+    def is_revoked(self, claims: VerifiedClaims) -> bool:
+        """Whether this token was revoked; asked on every call.
+
+        Raises:
+            RevocationsUnavailable: nobody knows.
+        """
+        ...

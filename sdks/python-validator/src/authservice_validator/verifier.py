@@ -18,7 +18,7 @@ from authservice_validator.jose import (
     split,
 )
 from authservice_validator.keys import KeySource
-from authservice_validator.revocation import MAX_LEEWAY_SECONDS, Revocations, RevocationSet
+from authservice_validator.revocation import MAX_LEEWAY_SECONDS, RevocationFeed, RevocationSet
 from authservice_validator.status_list import StatusLists
 
 # `iat` says when a token was issued, not from when on it holds (RFC 7519 §4.1.6): that is `nbf`, which the
@@ -76,7 +76,7 @@ class TokenVerifier:
         leeway: timedelta = timedelta(seconds=30),
         cache_size: int = 10_000,
         cache_ttl: timedelta = timedelta(minutes=1),
-        revocations: Revocations | None = None,
+        revocations: RevocationSet | RevocationFeed | None = None,
         status_lists: StatusLists | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -86,7 +86,9 @@ class TokenVerifier:
             raise ValueError("token_uses is a non-empty set of words")
         if not 0 <= leeway.total_seconds() <= MAX_LEEWAY_SECONDS:
             raise ValueError("leeway is between 0 and 60 s")
-        self.revocations: Revocations = revocations if revocations is not None else RevocationSet()
+        asked = revocations if revocations is not None else RevocationSet()
+        self.revocations = asked if isinstance(asked, RevocationSet) else asked.revocations
+        self._is_revoked = asked.is_revoked
         self._status_lists = status_lists
         self._keys = key_source
         self._issuer = issuer
@@ -162,7 +164,7 @@ class TokenVerifier:
             raise TokenInvalid("the token is not valid yet")
         if now >= claims.exp + self._leeway:
             raise TokenExpired("the token has expired")
-        if self.revocations.is_revoked(claims):
+        if self._is_revoked(claims):
             raise TokenRevoked("the token was revoked")
 
     def _remembered(self, digest: bytes) -> VerifiedClaims | None:
@@ -170,7 +172,7 @@ class TokenVerifier:
         if entry is None:
             return None
         holds = self.clock() < entry.until and entry.generation == self._keys.generation
-        if holds and not self.revocations.is_revoked(entry.claims) and self._is_listed_good(entry.claims):
+        if holds and not self._is_revoked(entry.claims) and self._is_listed_good(entry.claims):
             return entry.claims
         del self._cache[digest]
         return None
