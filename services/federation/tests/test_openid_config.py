@@ -17,7 +17,6 @@ import pytest
 from chassis.context import Access
 from contracts.brand import LANGUAGES
 from contracts.gen.internal.identity.v1 import users_pb2
-from gateway.contract import Contract
 from services.federation.authorize.models import ACR_VALUES
 from services.federation.discovery.document import CAPABILITIES, ENDPOINTS, document
 from services.federation.tests.flow import (
@@ -90,17 +89,6 @@ def test_document_when_read_then_has_what_the_specifications_demand() -> None:
     assert not [name for name, value in found.items() if value in ([], (), None, "")]
     # What is left out here would count as supported.
     assert found["request_uri_parameter_supported"] is False
-
-
-def test_endpoints_when_advertised_then_in_the_contract_with_their_class() -> None:
-    """Each is routed by the gateway, for the callers it is meant for."""
-    contract = Contract.load()
-    for name, path in ENDPOINTS.items():
-        route = contract.find(path.encode())
-        assert route is not None, name
-        is_of_apps = name not in ("authorization_endpoint", "jwks_uri", "end_session_endpoint")
-        expected = Access.OAUTH if is_of_apps else Access.PUBLIC
-        assert {operation.access for operation in route.operations.values()} == {expected}, name
 
 
 async def test_jwks_when_fetched_then_keys_of_every_algorithm_and_nothing_secret(
