@@ -43,7 +43,7 @@ def routes(
     """The page's routes."""
     router = Router(tag="OpenID Connect")
 
-    @router.get(CONSENT, access=Access.PUBLIC, limit="login", response_model=None, responses=_ANSWERS)
+    @router.get(CONSENT, access=Access.PUBLIC, limit="public", response_model=None, responses=_ANSWERS)
     async def consent_page(request: Request, handle: HandleParameter) -> Response:
         """Ask the user who is logged in whether the app may do what it asks."""
 
@@ -60,7 +60,7 @@ def routes(
     @router.post(
         CONSENT,
         access=Access.PUBLIC,
-        limit="login",
+        limit="public",
         body_limit=4 * KIB,
         response_model=None,
         responses=_ANSWERS,
