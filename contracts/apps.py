@@ -175,7 +175,7 @@ class AppDirectory:
             named = sorted(set(resources))
             if client_id is None and not 0 < len(named) <= _MAX_RESOURCES:
                 return None
-            if max(map(len, named), default=0) > _MAX_URL_LENGTH:
+            if not all(map(_is_plain, (app_id, *named))):
                 return None
             name = " ".join([str(client_id), app_id] if client_id else ["", app_id, *named])
             return await self._apps.get(
@@ -239,6 +239,11 @@ class AppDirectory:
 def is_document_url(app_id: str) -> bool:
     """Whether an app id is a URL rather than a UUID; says nothing of whether there is such an app."""
     return app_id.startswith("https://") and len(app_id) <= _MAX_URL_LENGTH
+
+
+def _is_plain(uri: str) -> bool:
+    """Whether a text could be a URI at all: whatever else is sent need not go any further."""
+    return 0 < len(uri) <= _MAX_URL_LENGTH and uri.isascii() and uri.isprintable() and " " not in uri
 
 
 def redirect_uri_matches(registered: str, given: str) -> bool:

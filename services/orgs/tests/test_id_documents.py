@@ -241,6 +241,10 @@ async def test_document_when_its_url_is_not_one_or_leads_inside_then_nothing_is_
             with pytest.raises(AppError) as refused:
                 await stub.FindDocument(apps_pb2.FindDocumentRequest(url=url, client_id=str(tenant.id)))
             assert refused.value.code == "app_not_found", url
+    # Nor does what could be no URI get as far as that.
+    async with app_directory(system, site.port) as apps:
+        for url, named in ((f"{good}\x00", []), (f"{good}\ud800", []), (good, ["\x00"]), (good, ["\ud800"])):
+            assert await apps.find(url, resources=named or [resource()]) is None
     async with process(system, oidc_allow_private=False) as port, fake_http() as inside:
         strict = Site(system, port)
         for url in (
