@@ -29,6 +29,8 @@ def upgrade() -> None:
         sa.Column("granted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_consents")),
-        sa.UniqueConstraint("client_id", "user_id", "app_id", name=op.f("uq_consents_client_id_user_id_app_id")),
+        sa.UniqueConstraint(
+            "client_id", "user_id", "app_id", name=op.f("uq_consents_client_id_user_id_app_id")
+        ),
     )
     op.create_index("ix_consents_user_id", "consents", ["user_id"])
