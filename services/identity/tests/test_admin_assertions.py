@@ -95,7 +95,7 @@ def tampered(assertion: str, **changes: Any) -> str:
 async def test_what_is_not_the_providers_word_opens_nothing(provider: Provider) -> None:
     now = provider.claims()["iat"]
     public = RSA_KEY.public_key().public_numbers().n.to_bytes(256, "big")
-    unsigned = jwt.encode(provider.claims(), None, "none", {"kid": "rsa"})
+    unsigned = jwt.encode(provider.claims(), "", "none", {"kid": "rsa"})
     forged = {
         "unsigned": unsigned,
         "unsigned, with a signature's look": unsigned + "AAAA",
