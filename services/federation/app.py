@@ -35,8 +35,8 @@ from services.federation.discovery.routes import routes as discovery_routes
 from services.federation.grants import Grants
 from services.federation.issuer_sessions.service import IssuerSessions
 from services.federation.issuer_tokens import IssuerTokens
+from services.federation.login.browsers import Browsers, DeviceCookie
 from services.federation.login.identity import IdentityLogins
-from services.federation.login.routes import Browsers, DeviceCookie
 from services.federation.login.routes import routes as login_routes
 from services.federation.login.service import HostedLogin
 from services.federation.login.steps import Steps
