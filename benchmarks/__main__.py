@@ -29,6 +29,7 @@ from benchmarks.stack import Stack
 _RESULTS = Path(__file__).with_name("results")
 _NEEDS = {
     "jwks": {"asgi"},
+    "discovery": {"asgi"},
     "me": {"select"},
     "sessions": {"select"},
     "refresh": {"insert", "RS256", "ES256"},

@@ -35,6 +35,14 @@ def jwks(bench: Bench) -> list[Result]:
     return [bench.result("jwks", "JWKS of a client", measured, measure, limit="asgi")]
 
 
+def discovery(bench: Bench) -> list[Result]:
+    """The issuer's metadata, which every relying party fetches when it starts."""
+    asked = request("GET", "/.well-known/openid-configuration", {})
+    measured = bench.measure(lambda seconds: _drive(bench, [asked], seconds))
+    measure = Measure("discovery", measured[0].rate, Unit.PER_SECOND, 4000, 8000)
+    return [bench.result("discovery", "discovery", measured, measure, limit="asgi")]
+
+
 def me(bench: Bench) -> list[Result]:
     """The own profile: an access token checked at the gateway, one row read by identity."""
     requests = _me(bench.stack.tenant("RS256", IN_FLIGHT))
@@ -224,6 +232,7 @@ def _logins(bench: Bench, scheme: str) -> list[bytes]:
 
 JOURNEYS: dict[str, Callable[[Bench], list[Result]]] = {
     "jwks": jwks,
+    "discovery": discovery,
     "me": me,
     "sessions": sessions,
     "refresh": refresh,
