@@ -68,6 +68,17 @@ class Tx:
         if callback not in self._after_commit:
             self._after_commit.append(callback)
 
+    @contextlib.asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what was done within when a statement of it is refused, and leave the transaction open."""
+        await self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except asyncpg.PostgresError:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT part")
+            raise
+        await self._connection.execute("RELEASE SAVEPOINT part")
+
     async def execute(self, sql: str, *args: object) -> str:
         """Run a statement and return its tag, such as `UPDATE 1`."""
         return await self._connection.execute(sql, *args)

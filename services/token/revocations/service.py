@@ -80,15 +80,13 @@ class Revocations:
         """Kill a client's tokens that were issued up to `not_after`, the whole of its second included."""
         expires_at = not_after + self._access_ttl + _LEEWAY
         found = Revocation(client_id, RevocationKind.CLIENT, str(client_id), not_after, expires_at)
-        await store.insert_wide(tx, found, not_after, not_after - self._access_ttl - _LEEWAY)
-        WRITTEN.labels(str(RevocationKind.CLIENT)).inc()
+        await self._write_wide(tx, found, not_after)
 
     async def key(self, tx: Tx, client_id: UUID, kid: str, now: datetime) -> None:
         """Kill every token that a key or secret has signed or will sign."""
         expires_at = now + self._access_ttl + _LEEWAY
         found = Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)
-        await store.insert_wide(tx, found, now, now - self._access_ttl - _LEEWAY)
-        WRITTEN.labels(str(RevocationKind.KEY)).inc()
+        await self._write_wide(tx, found, now)
 
     async def token(
         self, tx: Tx, client_id: UUID, jti: str, now: datetime, *, session_id: UUID | None = None
@@ -104,6 +102,14 @@ class Revocations:
         found = Revocation(client_id, RevocationKind.TOKEN, jti, expires_at, expires_at)
         await store.insert_token(tx, found, session_id)
         WRITTEN.labels(str(RevocationKind.TOKEN)).inc()
+
+    async def _write_wide(self, tx: Tx, found: Revocation, until: datetime) -> None:
+        since = until - self._access_ttl - _LEEWAY
+        if not await store.insert_wide(tx, found, until, since):
+            log.error(
+                "status lists do not show a revocation", client_id=str(found.client_id), kind=found.kind
+            )
+        WRITTEN.labels(str(found.kind)).inc()
 
     async def announce(self) -> None:
         """Tell every process that there is news; without NATS they find it by polling."""

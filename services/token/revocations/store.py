@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 from authservice_validator import RevocationKind
 
 from chassis.database import Tx
 from services.token.revocations.models import NumberedRevocation, Revocation
+
+_LOOK_THROUGH_MILLISECONDS = "2000"
 
 
 async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
@@ -32,12 +35,35 @@ async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
     )
 
 
-async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> None:
+async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> bool:
     """Store a revocation of many sessions' tokens that leaves the sessions alive.
 
-    Their places are dead of those which have had a token since `since`, and none after `until`. They are not
-    locked: `rotate` gives a living session another place once its process has heard of this.
+    Dead in the status lists are the places of those which have had a token since `since`, and none after
+    `until`. They are not locked: `rotate` gives a living session another place once its process has heard of
+    this. A client may have so many sessions that they cannot be looked through in time: then the revocation
+    is stored without their places, and this is False.
     """
+    try:
+        async with tx.savepoint():
+            await tx.execute("SELECT set_config('statement_timeout', $1, true)", _LOOK_THROUGH_MILLISECONDS)
+            await _insert_with_places(tx, revocation, until, since)
+            await tx.execute("SET LOCAL statement_timeout TO DEFAULT")
+    except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
+        await tx.execute(
+            """
+            INSERT INTO revocations (client_id, kind, ref, not_after, expires_at)
+            VALUES (current_client(), $1, $2, $3, $4)
+            """,
+            str(revocation.kind),
+            revocation.ref,
+            revocation.not_after,
+            revocation.expires_at,
+        )
+        return False
+    return True
+
+
+async def _insert_with_places(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> None:
     await tx.execute(
         """
         INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)

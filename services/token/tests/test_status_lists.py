@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import jwt
 import pytest
 
@@ -164,6 +165,25 @@ async def test_bit_when_the_session_outlives_its_tokens_then_set_and_the_next_to
         assert await bit(token, renewed) == 0
         again = await token.open(tenant)
         assert await bit(token, again.access_token) == 0
+
+
+async def test_revocation_when_the_sessions_cannot_be_looked_through_in_time_then_stands_without_the_lists(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    opened = await token.open(tenant)
+    base, _, _ = system.servers.postgres_url.rpartition("/")
+    other = await asyncpg.connect(f"{base}/token")
+    revocations = Revocations(None, None, system.clock, timedelta(minutes=15))  # type: ignore[arg-type]  # not asked
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+            async with system.db("token") as db, db.tenant(tenant.id) as tx:
+                await revocations.client(tx, tenant.id, system.clock.now())
+                assert await tx.fetchval("SHOW statement_timeout") == "5s"
+    finally:
+        await other.close()
+    assert (await token.validate(tenant, opened.access_token)).error == "token_revoked"
+    assert await bit(token, opened.access_token) == 0
 
 
 def test_bits_when_set_then_as_in_the_draft_and_cleared_after_their_last_expiry() -> None:
