@@ -224,7 +224,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             service.clock,
             settings.base_url,
             DpopNonces(service.sealer, service.clock),
-            used_once(service.one_time, db, service.clock),
+            used_once(db),
         )
     )
     grants_servicer = GrantsRpc(grants, sessions, authentication, issuer_tokens, device_codes, service.clock)

@@ -7,10 +7,9 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from chassis.clock import MAX_CLOCK_DIFFERENCE, Clock
+from chassis.clock import MAX_CLOCK_DIFFERENCE
 from chassis.database import Database
-from chassis.one_time import FeatureUnavailable, OneTimeState
-from contracts.dpop import HEADER, DpopProofs, InvalidDpopProof, UseDpopNonce, UseOnce, in_redis
+from contracts.dpop import HEADER, DpopProofs, InvalidDpopProof, UseDpopNonce, UseOnce
 from services.token.oauth import store
 from services.token.oauth.endpoint import OAuthRequest
 from services.token.oauth.models import AuthenticatedApp
@@ -19,17 +18,16 @@ from services.token.signing.models import ISSUER_ID
 PROOFS: Final = Counter("dpop_proofs_total", "Proofs of possession at the token endpoint.", ["outcome"])
 
 
-def used_once(one_time: OneTimeState, db: Database, clock: Clock) -> UseOnce:
-    """Let Redis remember proofs, and PostgreSQL while there is none: tokens must not depend on Redis."""
-    in_memory = in_redis(one_time, clock)
+def used_once(db: Database) -> UseOnce:
+    """Let PostgreSQL remember proofs.
+
+    Tokens must not depend on Redis, and two memories are none: a proof that Redis took too slowly to say so
+    would be good once more in the other.
+    """
 
     async def use_once(name: bytes, until: datetime) -> bool:
-        until += MAX_CLOCK_DIFFERENCE
-        try:
-            return await in_memory(name, until)
-        except FeatureUnavailable:
-            async with db.platform() as tx:
-                return await store.use_proof(tx, name, ISSUER_ID, until)
+        async with db.tenant(ISSUER_ID) as tx:
+            return await store.use_assertion(tx, name, until + MAX_CLOCK_DIFFERENCE)
 
     return use_once
 

@@ -10,27 +10,13 @@ from services.token.oauth.models import LiveRefreshToken
 
 
 async def use_assertion(tx: Tx, jti_hash: bytes, expires_at: datetime) -> bool:
-    """Use up an assertion of the current client; false when it was used before, by whichever request."""
+    """Use up an assertion or proof of the current client; false when it was used before, by whichever request."""
     used = await tx.fetchval(
         """
         INSERT INTO used_assertions (jti_hash, client_id, expires_at) VALUES ($1, current_client(), $2)
         ON CONFLICT DO NOTHING RETURNING true
         """,
         jti_hash,
-        expires_at,
-    )
-    return bool(used)
-
-
-async def use_proof(tx: Tx, name: bytes, owner: UUID, expires_at: datetime) -> bool:
-    """Use up a proof of possession, in a transaction that spans tenants; false when it was used before."""
-    used = await tx.fetchval(
-        """
-        INSERT INTO used_assertions (jti_hash, client_id, expires_at) VALUES ($1, $2, $3)
-        ON CONFLICT DO NOTHING RETURNING true
-        """,
-        name,
-        owner,
         expires_at,
     )
     return bool(used)
