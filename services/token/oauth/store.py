@@ -10,7 +10,7 @@ from services.token.oauth.models import LiveRefreshToken
 
 
 async def use_assertion(tx: Tx, jti_hash: bytes, expires_at: datetime) -> bool:
-    """Use up an assertion or proof of the current client; false when it was used before, by whichever request."""
+    """Use up an assertion or proof of the current client; false when any request has used it before."""
     used = await tx.fetchval(
         """
         INSERT INTO used_assertions (jti_hash, client_id, expires_at) VALUES ($1, current_client(), $2)
