@@ -11,6 +11,7 @@ from gateway.contract import DOCUMENT, METHODS
 
 Json = dict[str, Any]
 
+FORM = "application/x-www-form-urlencoded"
 CONTRACT: Json = json.loads(DOCUMENT.read_text())
 
 
@@ -55,6 +56,12 @@ class Operation:
         content = self.declared.get("requestBody", {}).get("content", {})
         media = content.get("application/json")
         return sample(media["schema"]) if media else None
+
+    @property
+    def is_form_only(self) -> bool:
+        """Whether its body is a form and nothing else."""
+        content = self.declared.get("requestBody", {}).get("content", {})
+        return set(content) == {FORM}
 
 
 def operations() -> Iterator[Operation]:

@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.contract.operations import Operation, named, operations
+from tests.contract.operations import FORM, Operation, named, operations
 from tests.e2e.stack import PASSWORD, Caller, Login, Stack
 
 HOSTILE = {"origin": "https://evil.example"}
@@ -55,7 +55,9 @@ class World:
     async def call(
         self, operation: Operation, caller: Caller | None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """Call the operation on the first tenant's objects, with an acceptable body."""
+        """Call the operation on the first tenant's objects, with an acceptable body; a form is empty."""
+        if operation.is_form_only:
+            headers = {**(headers or {}), "content-type": FORM}
         if operation.is_endless:
             return await self._beginning(operation, caller, headers)
         return await self.stack.call(
