@@ -196,7 +196,7 @@ async def test_schedule_when_the_issuers_keys_are_due_then_rotated_and_old_ones_
     left = datetime.fromisoformat(old["retires_at"]) - system.clock.now()
     assert timedelta(days=89) < left < timedelta(days=91)
     assert before in await published(system, tenant)
-    assert (await system.event("signing_key_rotated", client_id=None)).data["alg"] == "ES256"
+    assert await system.event("signing_key_rotated", client_id=None, alg="ES256", retiring_kid=before)
 
 
 async def test_due_time_when_keys_were_made_together_then_spread_over_a_tenth_of_the_period(
