@@ -164,6 +164,7 @@ def _declare_revocation(
         limit="oauth",
         body_limit=BODY_LIMIT,
         response_model=None,
+        response_class=Response,
         shortcut=at_hand,
         request_body=body_schema(_TOKEN_PARAMETERS, required=["token"]),
         responses={200: {"description": "It is good no more, or never was."}, **_REFUSED},
