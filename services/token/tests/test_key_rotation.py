@@ -51,6 +51,13 @@ async def keys_of(system: System, tenant: Tenant | None) -> list[dict[str, Any]]
 
 async def kids(system: System, tenant: Tenant | None, status: str, alg: str = "") -> list[str]:
     """The names of the keys at one stage."""
+
+    async def is_whole() -> bool:
+        # A new client's next key is a moment younger than the one that signs.
+        stages = [key["status"] for key in await keys_of(system, tenant)]
+        return stages.count("next") == stages.count("active") > 0
+
+    await until(is_whole, "each active key has a next one")
     found = [key for key in await keys_of(system, tenant) if key["status"] == status]
     return [key["kid"] for key in found if alg in ("", key["alg"])]
 
@@ -63,6 +70,13 @@ async def published(system: System, tenant: Tenant) -> set[str]:
 
 async def aged(system: System, owner: Any, by: str, alg: str | None = None) -> None:
     """Make the keys of one owner older: as if time had passed for it alone."""
+
+    async def is_whole() -> bool:
+        rows = await system.sql("token", "SELECT status FROM signing_keys WHERE client_id = $1", owner)
+        stages = [row["status"] for row in rows]
+        return stages.count("next") == stages.count("active") > 0
+
+    await until(is_whole, "each active key has a next one")
     await system.sql(
         "token",
         "UPDATE signing_keys SET activated_at = activated_at - $2::text::interval, "
