@@ -8,7 +8,7 @@ from chassis.context import Access
 from chassis.errors import InvalidRequest
 from chassis.http import KIB, Caller, Router
 from chassis.models import AnswerModel
-from services.federation.authorize.parameters import read_form
+from services.federation.authorize.parameters import Parameters, read_form
 from services.federation.authorize.pushed import TTL
 from services.federation.authorize.routes import FORM_BODY
 from services.federation.par.service import PATH, ParService
@@ -48,10 +48,14 @@ def routes(par: ParService) -> Router:
         """
         if request.scope["query_string"]:
             raise InvalidRequest("Send the parameters in the body, never in the URL.")
-        parameters = read_form(request.headers.get("content-type", ""), await request.body())
-        request_uri = await par.push(
-            caller, request.headers.get("authorization", ""), request.headers.getlist("dpop"), parameters
-        )
+        authorization = request.headers.get("authorization", "")
+        try:
+            parameters = read_form(request.headers.get("content-type", ""), await request.body())
+        except InvalidRequest:
+            # Who has proven nothing is told that first, and not what a body should be.
+            await par.authenticate(caller, authorization, Parameters.of(()))
+            raise
+        request_uri = await par.push(caller, authorization, request.headers.getlist("dpop"), parameters)
         return PushedAnswer(request_uri=request_uri, expires_in=int(TTL.total_seconds()))
 
     return router

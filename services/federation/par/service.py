@@ -35,6 +35,14 @@ class ParService:
         self._pushed = pushed
         self._proofs = proofs
 
+    async def authenticate(self, caller: CallerContext, authorization: str, parameters: Parameters) -> str:
+        """Return the app that a request has proven to come from.
+
+        Raises:
+            RemoteError: `invalid_client`: it has not.
+        """
+        return await self._grants.authenticate_app(caller, authorization, parameters)
+
     async def push(
         self, caller: CallerContext, authorization: str, proofs: Sequence[str], parameters: Parameters
     ) -> str:
@@ -47,7 +55,7 @@ class ParService:
             UseDpopNonce: with one that is good, but for its nonce.
             AuthorizationRefused: as `/authorize` would say.
         """
-        app_id = await self._grants.authenticate_app(caller, authorization, parameters)
+        app_id = await self.authenticate(caller, authorization, parameters)
         kept = {name: value for name, value in parameters.values.items() if name not in _CREDENTIALS}
         if kept.setdefault("client_id", app_id) != app_id:
             raise InvalidRequest("The client_id is not that of the app that sends the request.")

@@ -302,7 +302,9 @@ async def test_pushed_request_when_used_then_once_by_its_app_and_nothing_beside_
     path = f"/par?client_id={rp.id}"
     assert (await rp.post("federation", path, rp.request())).json["error"] == "invalid_request"
     as_json = await system.call("federation", "POST", "/par", caller=anybody(Access.OAUTH), json=rp.request())
-    assert as_json.json["error"] == "invalid_request"
+    assert as_json.json["error"] == "invalid_client"
+    typed = await rp.post("federation", "/par", rp.request(), content_type="application/json")
+    assert typed.json["error"] == "invalid_request"
 
     only = RelyingParty(system, acme, *await system.app(acme, trusted=True, require_par=True))
     assert answer_of(await browser.get(only.url()))["error"] == "invalid_request"
