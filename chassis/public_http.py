@@ -112,15 +112,17 @@ class PublicClient:
         asked = httpx.URL(url)
         if asked.scheme != "https" and not (self._allow_private and asked.scheme == "http"):
             raise AddressRefused("not https")
-        if asked.userinfo or not asked.host:
+        # As it is written: `host` is decoded, and would be encoded anew by rules (IDNA 2003) that change the name.
+        name = asked.raw_host.decode("ascii")
+        if asked.userinfo or not name:
             raise AddressRefused("no host, or a user in the URL")
         port = asked.port or (443 if asked.scheme == "https" else 80)
-        addresses = [ipaddress.ip_address(place) for place in await self._resolve(asked.host, port)]
+        addresses = [ipaddress.ip_address(place) for place in await self._resolve(name, port)]
         # All of them: a name that also leads inside is not one that is meant for the public.
         if not addresses or not (self._allow_private or all(map(is_public, addresses))):
             raise AddressRefused("not a public address")
         place = asked.copy_with(host=str(addresses[0]), fragment=None)
-        return _Target(place, asked.netloc.decode("ascii"), asked.host)
+        return _Target(place, asked.netloc.decode("ascii"), name)
 
     async def _send(
         self,

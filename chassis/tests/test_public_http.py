@@ -92,3 +92,26 @@ async def test_certificate_must_be_of_the_name_and_a_connection_serves_one_name_
     assert [asked.headers["host"] for asked in fake.asked] == [f"good.example:{port}"]
     await to_us.stop()
     server.close()
+
+
+async def test_name_that_is_resolved_and_verified_is_the_one_in_the_url(tmp_path: Path) -> None:
+    """H-03: `xn--fa-hia` is `faß`, which the older rules of IDNA take for `fass`: somebody else's name."""
+    serving, file = certified("xn--fa-hia.example", tmp_path)
+    names: list[str] = []
+
+    async def resolve(host: str, _port: int) -> Sequence[str]:
+        names.append(host)
+        return ["127.0.0.1"]
+
+    fake = FakeHttp()
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0, ssl=serving)
+    port = server.sockets[0].getsockname()[1]
+    trusting = ssl.create_default_context(cafile=str(file))
+    to_us = PublicClient(timeout=2, max_answer=1000, allow_private=True, resolve=resolve, tls=trusting)
+    assert (await to_us.exchange("GET", f"https://xn--fa-hia.example:{port}/")).status == 200
+    assert [asked.headers["host"] for asked in fake.asked] == [f"xn--fa-hia.example:{port}"]
+    with pytest.raises(OutboundFailed, match="ConnectError"):
+        await to_us.exchange("GET", f"https://fass.example:{port}/")
+    assert names == ["xn--fa-hia.example", "fass.example"]
+    await to_us.stop()
+    server.close()
