@@ -5,6 +5,9 @@ from __future__ import annotations
 import ipaddress
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# All that is given out of IPv6 (RFC 4291 §2.4), and its part that is for documents (RFC 9637).
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -12,13 +15,19 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 def is_public(address: IpAddress) -> bool:
     """Whether a packet to the address ends on the public Internet, and nowhere inside.
 
-    False for loopback, private, link-local (cloud metadata), shared, multicast and reserved addresses, and
-    for IPv6 addresses that wrap such an IPv4 one.
+    False for loopback, private, link-local (cloud metadata), site-local, shared, multicast and reserved
+    addresses, for IPv6 addresses outside of 2000::/3, and for those that wrap such an IPv4 one.
     """
     return all(
-        place.is_global and not (place.is_multicast or place.is_reserved or place.is_unspecified)
+        place.is_global
+        and not (place.is_multicast or place.is_reserved or place.is_unspecified)
+        and _is_given_out(place)
         for place in _places(address)
     )
+
+
+def _is_given_out(place: IpAddress) -> bool:
+    return isinstance(place, ipaddress.IPv4Address) or (place in _GIVEN_OUT and place not in _DOCUMENTATION)
 
 
 def _places(address: IpAddress) -> list[IpAddress]:
