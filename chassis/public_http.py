@@ -112,7 +112,7 @@ class PublicClient:
         asked = httpx.URL(url)
         if asked.scheme != "https" and not (self._allow_private and asked.scheme == "http"):
             raise AddressRefused("not https")
-        # As it is written: `host` is decoded, and would be encoded anew by rules (IDNA 2003) that change the name.
+        # As it is written: `host` is decoded, and encoded anew by rules (IDNA 2003) that change the name.
         name = asked.raw_host.decode("ascii")
         if asked.userinfo or not name:
             raise AddressRefused("no host, or a user in the URL")

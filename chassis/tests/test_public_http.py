@@ -21,8 +21,10 @@ INSIDE = [
     "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "fec0::1", "feff::1", "3fff::1", "3fff:fff::1",
     "4000::1", "100::1", "5f00::1", "2001:db8::1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b:1::1",
 ]  # fmt: skip
-OUTSIDE = ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.184.215.14", "2a00::1", "3ffe::1",
-           "64:ff9b::5db8:d70e"]  # fmt: skip
+OUTSIDE = [
+    "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.184.215.14", "2a00::1", "3ffe::1",
+    "64:ff9b::5db8:d70e",
+]  # fmt: skip
 
 
 def client(*answers: str, allow_private: bool = False, tls: ssl.SSLContext | None = None) -> PublicClient:
