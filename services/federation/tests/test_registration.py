@@ -280,3 +280,19 @@ async def test_management_when_the_token_is_of_another_app_or_tenant_then_is_401
         401,
         "invalid_token",
     )
+
+
+@pytest.mark.parametrize("grant", ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"])
+async def test_grant_that_asks_nobody_for_consent_is_for_no_app_that_registers_itself(
+    system: System, tenant: Tenant, grant: str
+) -> None:
+    """O-21: neither at once nor by a change. Positive control: an admin's own app may have it."""
+    token, _ = await initial_token(system, tenant)
+    wanted = {**METADATA, "grant_types": ["authorization_code", grant]}
+    assert error(await register(system, token, wanted)) == (400, "invalid_client_metadata")
+    made = (await register(system, token)).json
+    path, own = f"/register/{made['client_id']}", made["registration_access_token"]
+    change = {**wanted, "client_id": made["client_id"]}
+    assert error(await call(system, "PUT", path, own, change)) == (400, "invalid_client_metadata")
+    assert (await call(system, "GET", path, own)).json["grant_types"] == ["authorization_code"]
+    await system.app(tenant, grant_types=["authorization_code", grant])

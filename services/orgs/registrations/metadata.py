@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
-from pydantic import Field, StrictBool, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from chassis.errors import AppError, FieldError, UnprocessableRequest
 from chassis.models import RequestModel, field_error
-from contracts.apps import AUTHORIZATION_CODE
+from contracts.apps import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE
 from services.orgs.apps.models import AppFields, ApplicationType, AuthMethod, IdTokenAlgorithm, StoredApp
 from services.orgs.apps.requests import Contacts, GrantTypes, Jwks, Text, jwks_json
 from services.orgs.apps.tenant import RedirectUris, Scopes, WebUrl
@@ -29,7 +29,18 @@ _NOT_SUPPORTED: Final = (
     "userinfo_encrypted_response_alg",
     "request_object_encryption_alg",
 )
+# Nobody is asked for consent there, and an app that registered itself may be anybody's.
+_WITHOUT_CONSENT: Final = frozenset({CLIENT_CREDENTIALS, TOKEN_EXCHANGE})
 _OF_URIS: Final = frozenset({"redirect_uris", "post_logout_redirect_uris"})
+
+
+def _check_asks_for_consent(value: list[str]) -> list[str]:
+    for grant in value:
+        if grant in _WITHOUT_CONSENT:
+            raise PydanticCustomError(
+                "grant_type_not_allowed", f"must not hold {grant}, which an admin alone may give"
+            )
+    return value
 
 
 class ClientMetadata(RequestModel):
@@ -38,7 +49,9 @@ class ClientMetadata(RequestModel):
     redirect_uris: RedirectUris = Field(default=[])
     post_logout_redirect_uris: RedirectUris = Field(default=[])
     token_endpoint_auth_method: AuthMethod = AuthMethod.BASIC
-    grant_types: GrantTypes = Field(default=[AUTHORIZATION_CODE])
+    grant_types: Annotated[GrantTypes, AfterValidator(_check_asks_for_consent)] = Field(
+        default=[AUTHORIZATION_CODE]
+    )
     response_types: list[Literal["code"]] = Field(default=["code"], max_length=1)
     application_type: ApplicationType = ApplicationType.WEB
     client_name: Name = _DEFAULT_NAME
