@@ -75,12 +75,16 @@ class Parameters:
 
     def encode(self) -> dict[str, Any]:
         """Write them as JSON values."""
-        return {"values": dict(self.values), "resources": list(self.resources)}
+        return {
+            "values": dict(self.values),
+            "resources": list(self.resources),
+            "twice": sorted(self.twice),
+        }
 
     @classmethod
     def decode(cls, members: Mapping[str, Any]) -> Self:
         """Read what `encode` wrote."""
-        return cls(members["values"], tuple(members["resources"]))
+        return cls(members["values"], tuple(members["resources"]), frozenset(members.get("twice", ())))
 
 
 def read_query(query: bytes) -> Parameters:

@@ -168,11 +168,9 @@ class AuthorizationService:
         A user who is not the one that has just logged in for this request is sent to log in again.
         """
         request = waiting.request
-        is_chosen = login is not None and login.session_id == waiting.session_id
         try:
-            if not is_chosen or decisions.needs_login(request, login, self._clock.now(), is_chosen=is_chosen):
+            if login is None or self._must_log_in(waiting, login):
                 return _shown(waiting, Step.LOGIN)
-            assert login is not None  # noqa: S101 - it was chosen
             if await self._needs_consent(request, login):
                 return _shown(waiting, Step.CONSENT)
             await self._requests.take(waiting)
@@ -187,14 +185,18 @@ class AuthorizationService:
     ) -> Outcome:
         """Take the user's word on what the app asks for.
 
-        Only who was asked can answer: the login must be the one that the request was accepted with.
+        Only who was asked can answer: the login must be the one that the request was accepted with. It is
+        judged again, since a browser may come here without having been led here.
 
         Raises:
             AuthorizationRequestGone: the request was answered before.
         """
         request = waiting.request
-        if login is None or login.session_id != waiting.session_id:
-            return _shown(waiting, Step.LOGIN)
+        try:
+            if login is None or self._must_log_in(waiting, login):
+                return _shown(waiting, Step.LOGIN)
+        except AuthorizationRefused as error:
+            return await self._give_up(waiting, error)
         asked = asked_by(request.app, request.disclosed_scopes, request.resources)
         await self._requests.take(waiting)
         try:
@@ -212,6 +214,16 @@ class AuthorizationService:
             AUTHORIZATIONS.labels("unknown_app").inc()
             raise AppUnknown
         return app
+
+    def _must_log_in(self, waiting: Waiting, login: Login) -> bool:
+        """Whether a login is not the one of this request, or not what the request asks for.
+
+        Raises:
+            AuthorizationRefused: the user has just logged in, and not as was asked.
+        """
+        if login.session_id != waiting.session_id:
+            return True
+        return decisions.needs_login(waiting.request, login, self._clock.now(), is_chosen=True)
 
     async def _target(self, caller: CallerContext, app: App, parameters: Parameters) -> Target:
         redirect_uri = parameters.get("redirect_uri")

@@ -37,7 +37,7 @@ CONSUMER: Final = "federation-logouts"
 SUBJECT: Final = "events.token.session_revoked"
 EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
-_OF_THE_GRANT_ALONE: Final = frozenset({"app_revoked", "code_reused", "refresh_token_reused"})
+_OF_THE_GRANT_ALONE: Final = frozenset({"token_revoked", "code_reused", "refresh_token_reused"})
 """Reasons that end what an app has of a login which goes on: nobody is logged out, and the app knows."""
 
 _TOKEN_TTL: Final = timedelta(minutes=2)

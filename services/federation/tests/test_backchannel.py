@@ -135,7 +135,11 @@ async def test_app_that_gave_its_own_grant_back_is_not_told(
     assert (await app.redeem(code)).status == 200
     assert (await app.redeem(code)).status == 400
     await system.event("session_revoked", client_id=acme.id, reason="code_reused", app_id=app.id)
-    await log_in(browser, app)
+    [tokens] = await log_in(browser, app)
+    assert (await app.post("token", "/revoke", {"token": tokens["access_token"]})).status == 200
+    again = await log_in(browser, app, scope="openid offline_access")
+    assert (await app.post("token", "/revoke", {"token": again[0]["refresh_token"]})).status == 200
+    await system.event("session_revoked", client_id=acme.id, reason="token_revoked", app_id=app.id)
     assert receiver.asked == []
     [tokens] = await log_in(browser, app)
     assert (await browser.get(f"/logout?id_token_hint={tokens['id_token']}")).status == 200

@@ -17,6 +17,7 @@ from chassis.context import Access
 from services.federation.authorize.models import ACR_VALUES, TWO_FACTORS
 from services.federation.tests.flow import (
     FORM,
+    PASSWORD,
     Browser,
     Person,
     RelyingParty,
@@ -314,6 +315,25 @@ async def test_acr_when_a_second_factor_is_demanded_then_only_such_a_login(
     assert refused["error"] == "unmet_authentication_requirements"
 
 
+async def test_consent_when_posted_past_the_judgement_of_the_login_then_no_code(
+    rp: RelyingParty, person: Person, fresh: Browser, browser: Browser
+) -> None:
+    """RFC 9470 §5, O-28: a browser that does not go where it is led gets no more than one that does."""
+    demands = {"acr_values": TWO_FACTORS}, {"login_hint": person.email}
+    for demand, answer in zip(demands, ("unmet_authentication_requirements", None), strict=True):
+        page = await fresh.follow(await fresh.get(rp.url(**demand)))
+        fields = fields_of(page)
+        entered = await fresh.post("/login", {**fields, "email": person.email, "password": PASSWORD})
+        assert entered.headers["location"].startswith("/authorize/resume"), "and is not followed"
+        got = answer_of(await fresh.post("/consent", {**fields, "decision": "approve"}))
+        assert got.get("error") == answer
+        assert ("code" in got) == (answer is None)
+        fresh.cookies = {name: value for name, value in fresh.cookies.items() if "issuer" not in name}
+    fields = fields_of(await browser.follow(await browser.get(rp.url(prompt="login"))))
+    shown = await browser.post("/consent", {**fields, "decision": "approve"})
+    assert shown.headers["location"].startswith("/login"), "a login of before is none for this request"
+
+
 async def test_request_object_when_sent_then_not_supported(rp: RelyingParty, browser: Browser) -> None:
     """§6.1, §3.1.2.6; `request_uri` stands for pushed requests alone (RFC 9126)."""
     unsigned = jwt.encode({"client_id": rp.id}, "", algorithm="none")
@@ -326,6 +346,8 @@ async def test_post_when_used_for_the_request_then_as_get(rp: RelyingParty, brow
     """§3.1.2.1: both methods."""
     kept = await browser.post("/authorize", rp.request(), is_cross_site=True)
     assert answer_of(await browser.follow(kept))["code"]
+    twice = await browser.post("/authorize", rp.request(prompt=["none", "login"]), is_cross_site=True)
+    assert answer_of(await browser.follow(twice))["error"] == "invalid_request"
 
 
 @pytest.mark.parametrize("seconds", [0, 30])
