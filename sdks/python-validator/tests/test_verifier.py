@@ -4,6 +4,7 @@ import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -239,6 +240,21 @@ async def test_revocations_when_a_session_goes_on_after_then_its_new_tokens_live
         await verifier.verify(issuer.token("k1"))
     clock.advance(1)
     assert (await verifier.verify(issuer.token("k1"))).sub == "u1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "is_dead"),
+    [("key", 0, True), ("key", 1, False), ("user", 0, False), ("session", 0, False)],
+)
+async def test_revocations_when_of_the_issuer_then_its_keys_count_for_every_tenant(
+    verifier: TokenVerifier, issuer: LocalIssuer, kind: str, owner: int, is_dead: bool
+) -> None:
+    claims = await verifier.verify(issuer.token("k1"))
+    name = {"key": claims.kid, "user": claims.sub, "session": claims.sid}[kind]
+    assert name
+    revocations = RevocationSet()
+    revocations.add(kind, name, claims.exp, claims.exp, client_id=str(UUID(int=owner)))
+    assert revocations.is_revoked(claims) is is_dead
 
 
 def test_revocations_when_the_kind_or_time_is_unclear_then_refuse_aloud() -> None:

@@ -26,6 +26,7 @@ from chassis.errors import RateLimited, Unavailable
 from services.token.revocations import store
 from services.token.revocations.models import NumberedRevocation, Revocation
 from services.token.revocations.service import INVALIDATE
+from services.token.signing.models import ISSUER_ID
 from services.token.status_lists.bits import StatusBits
 
 log = structlog.get_logger()
@@ -67,11 +68,17 @@ class _Subscriber:
         self.news = asyncio.Event()
 
     def give(self, revocations: list[Revocation]) -> None:
-        mine = [revocation for revocation in revocations if self.client_id in (None, revocation.client_id)]
+        mine = [revocation for revocation in revocations if self._concerns(revocation)]
         if mine:
             if len(self.queued) <= _MAX_QUEUED:  # beyond it the stream is lost; it need not grow any further
                 self.queued += mine
             self.news.set()
+
+    def _concerns(self, revocation: Revocation) -> bool:
+        if self.client_id is None or revocation.client_id == self.client_id:
+            return True
+        # The issuer's keys are in every client's set.
+        return revocation.kind is RevocationKind.KEY and revocation.client_id == ISSUER_ID
 
 
 class RevocationFeed:
@@ -122,7 +129,7 @@ class RevocationFeed:
     async def watch(self, client_id: UUID | None) -> AsyncGenerator[tuple[list[Revocation], bool], None]:
         """Yield what is in force, in parts, the last of them marked; then news, and at times an empty list.
 
-        `client_id` narrows to one tenant.
+        `client_id` narrows to one tenant and the issuer's keys.
 
         Raises:
             RateLimited: the tenant has as many streams as it may.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import asyncpg
 import nats
@@ -18,6 +19,7 @@ from contracts.gen.auth.v1 import token_pb2
 from contracts.gen.internal.token.v1 import sessions_pb2, verification_pb2
 from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceStub
 from services.token.revocations.feed import MAX_STREAMS_OF_CLIENT, RevocationFeed
+from services.token.signing.models import ISSUER_ID
 from services.token.status_lists.bits import StatusBits
 from services.token.tests.conftest import Token, changed, claims_of, header_of, user_of
 from tests.harness import System, Tenant
@@ -82,6 +84,15 @@ async def log_out(
     assert (await token.post(tenant, "/api/auth/logout", process=process, json=body)).status == 204
 
 
+async def revoked(system: System, owner: UUID, kind: str, ref: str) -> None:
+    """Store a revocation."""
+    statement = (
+        "INSERT INTO revocations (client_id, kind, ref, not_after, expires_at) "
+        "VALUES ($1, $2, $3, now() + interval '1 hour', now() + interval '1 hour')"
+    )
+    await system.sql("token", statement, owner, kind, ref)
+
+
 async def test_watch_when_opened_then_first_what_is_in_force_then_news_of_each_process(
     token: Token, tenant: Tenant
 ) -> None:
@@ -111,7 +122,32 @@ async def test_watch_when_public_then_only_the_keys_tenant(
     await log_out(token, tenant, mine)
     await stream.until(KIND.KIND_SESSION, mine.session_id)
     await stream.empty_message()
-    assert [revocation.id for revocation in stream.seen] == [mine.session_id]
+    sessions = [revocation.id for revocation in stream.seen if revocation.kind == KIND.KIND_SESSION]
+    assert sessions == [mine.session_id]
+
+
+async def test_watch_when_a_key_of_the_issuer_is_revoked_then_every_tenant_is_told(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    other = await system.tenant()
+    streams = [of(token, tenant), of(token, other), all_clients(token)]
+    await asyncio.gather(*(stream.until_synced() for stream in streams))
+    kids = {owner: f"key-{uuid4()}" for owner in (ISSUER_ID, other.id)}
+    for owner, kid in kids.items():
+        await revoked(system, owner, "key", kid)
+    # What else is the issuer's, is nobody's.
+    await revoked(system, ISSUER_ID, "token", "of-the-issuer")
+    await streams[1].until(KIND.KIND_KEY, kids[other.id])
+    for stream in streams:
+        found = await stream.until(KIND.KIND_KEY, kids[ISSUER_ID])
+        assert found.client_id == str(ISSUER_ID)
+    await streams[2].until(KIND.KIND_TOKEN, "of-the-issuer")
+    late = of(token, tenant)
+    await late.until_synced()
+    await late.until(KIND.KIND_KEY, kids[ISSUER_ID])
+    await streams[0].empty_message()
+    for stream in (streams[0], late):
+        assert not {kids[other.id], "of-the-issuer"} & {revocation.id for revocation in stream.seen}
 
 
 async def test_watch_when_api_key_is_not_good_then_refused(token: Token) -> None:
@@ -207,7 +243,8 @@ async def test_watch_when_client_is_suspended_then_its_tokens_up_to_now_are_name
     with system.clock.advanced(timedelta(seconds=2)):
         renewed = (await token.refresh(tenant, opened.refresh_token)).json["access_token"]
         assert (await token.validate(tenant, renewed)).valid
-    assert [revocation.kind for revocation in stream.seen] == [KIND.KIND_CLIENT]
+    mine = [revocation for revocation in stream.seen if revocation.client_id == str(tenant.id)]
+    assert [revocation.kind for revocation in mine] == [KIND.KIND_CLIENT]
 
 
 async def test_suspension_when_told_again_after_its_end_then_kills_nothing_newer(

@@ -77,7 +77,7 @@ class TokensRpc(TokenServiceServicer):
     async def WatchRevocations(
         self, request: token_pb2.WatchRevocationsRequest, _context: RpcContext
     ) -> AsyncIterator[token_pb2.WatchRevocationsResponse]:
-        """Stream the revocations of the client of a secret key."""
+        """Stream the revocations of the client of a secret key, and of the issuer's keys."""
         client = await self._validation.client_of_server(request.api_key)
         ask_at = time.monotonic() + _ASK_EVERY_SECONDS
         async for revocations, is_last in self._feed.watch(client.id):

@@ -11,6 +11,9 @@ from authservice_validator.claims import VerifiedClaims
 # much.
 MAX_LEEWAY_SECONDS: Final = 60
 
+# Whose keys stand in every tenant's set.
+_ISSUER: Final = "00000000-0000-0000-0000-000000000000"
+
 # The last dead second, when it may be forgotten, and whose tokens it names (None: everybody's). A tenant that
 # can sign chooses what stands in its tokens: what it revokes must not be another's that is called the same.
 _Entry = tuple[int, float, frozenset[str] | None]
@@ -73,8 +76,11 @@ class RevocationSet:
             not_after: tokens issued in this second or before are dead; aware time or Unix seconds.
             expires_at: when the last token it could name has expired; aware time or Unix seconds.
             client_id: the tenant whose tokens it names, where the set is of several; None for every tenant.
+                A key of the issuer's own, whose id is nil, counts for every tenant.
         """
         kind = RevocationKind(kind)
+        if kind is RevocationKind.KEY and client_id == _ISSUER:
+            client_id = None
         entries = self._by_kind[kind]
         last_second, expiry = int(_seconds(not_after)), _seconds(expires_at) + MAX_LEEWAY_SECONDS
         owners = None if client_id is None else frozenset((client_id,))
