@@ -107,10 +107,7 @@ async def test_register_when_let_then_the_app_lives_changes_and_deletes_itself(
     assert error(await call(system, "PUT", path, own, METADATA)) == (400, "invalid_client_metadata")
     changed = await call(system, "PUT", path, own, change)
     assert changed.status == 200, changed.body
-    assert (changed.json["client_name"], changed.json["scope"]) == (
-        "Renamed",
-        "openid profile email offline_access org",
-    )
+    assert (changed.json["client_name"], changed.json["scope"]) == ("Renamed", "openid email")
     renewed = changed.json["registration_access_token"]
     assert error(await call(system, "GET", path, own)) == (401, "invalid_token")
     assert (await call(system, "GET", path, renewed)).status == 200
@@ -296,3 +293,48 @@ async def test_grant_that_asks_nobody_for_consent_is_for_no_app_that_registers_i
     assert error(await call(system, "PUT", path, own, change)) == (400, "invalid_client_metadata")
     assert (await call(system, "GET", path, own)).json["grant_types"] == ["authorization_code"]
     await system.app(tenant, grant_types=["authorization_code", grant])
+
+
+async def test_management_when_an_admin_restricted_the_app_then_undoes_nothing_of_it(
+    system: System, tenant: Tenant
+) -> None:
+    """O-21. Positive control: before that it may have all of it, and what is less is taken."""
+    token, _ = await initial_token(system, tenant)
+    wide = {
+        **METADATA,
+        "scope": "openid profile email",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "require_pushed_authorization_requests": False,
+        "dpop_bound_access_tokens": False,
+    }
+    made = (await register(system, token, {**wide, "scope": None})).json
+    path, app_id = f"/register/{made['client_id']}", made["client_id"]
+    own, wide["client_id"] = made["registration_access_token"], app_id
+
+    async def put(**members: Any) -> tuple[str, list[str], bool, bool]:
+        nonlocal own
+        answer = await call(system, "PUT", path, own, {**wide, **members})
+        assert answer.status == 200, answer.body
+        own = answer.json["registration_access_token"]
+        return (
+            answer.json["scope"],
+            answer.json["grant_types"],
+            answer.json["require_pushed_authorization_requests"],
+            answer.json["dpop_bound_access_tokens"],
+        )
+
+    assert await put() == ("openid profile email", wide["grant_types"], False, False)
+    restricted = {
+        "scopes": ["openid", "email"],
+        "grant_types": ["authorization_code"],
+        "require_par": True,
+        "dpop_bound_access_tokens": True,
+    }
+    admins = f"/api/admin/clients/{tenant.id}/apps/{app_id}"
+    narrowing = await system.call("orgs", "PATCH", admins, caller=system.admin(), json=restricted)
+    assert narrowing.status == 200, narrowing.body
+    for members in ({}, {"scope": None}, {"scope": "openid profile email org"}):
+        assert await put(**members) == ("openid email", ["authorization_code"], True, True)
+    kept = (await stored(system, tenant, app_id)).json
+    assert {name: kept[name] for name in restricted} == restricted
+    assert (await put(scope="email"))[0] == "email"

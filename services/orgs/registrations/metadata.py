@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from chassis.errors import AppError, FieldError, UnprocessableRequest
 from chassis.models import RequestModel, field_error
 from contracts.apps import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE
+from services.orgs.apps.directory import narrowed
 from services.orgs.apps.models import AppFields, ApplicationType, AuthMethod, IdTokenAlgorithm, StoredApp
 from services.orgs.apps.requests import Contacts, GrantTypes, Jwks, Text, jwks_json
 from services.orgs.apps.tenant import RedirectUris, Scopes, WebUrl
@@ -170,10 +171,23 @@ def _refusal_of(faults: Sequence[FieldError]) -> AppError:
     return InvalidRedirectUri(detail) if is_of_uris else InvalidClientMetadata(detail)
 
 
-def replaced(app: StoredApp, metadata: ClientMetadata) -> AppFields:
-    """Return an app's fields after it replaced its metadata (RFC 7592 §2.2); what an admin decided stays."""
+def replaced(app: StoredApp, metadata: ClientMetadata, allowed_scopes: list[str]) -> AppFields:
+    """Return an app's fields after it replaced its metadata (RFC 7592 §2.2); what an admin decided stays.
+
+    No replacement widens what the app has: scopes, once it has some of its own, and grants only become fewer,
+    and pushed requests and DPoP stay required. `allowed_scopes` are the tenant's.
+    """
+    before, wanted = app.fields, metadata.fields_of_app(requires_consent=app.fields.requires_consent)
+    scopes = wanted.scopes
+    if before.scopes is not None:
+        scopes = tuple(narrowed(before.scopes, allowed_scopes if scopes is None else list(scopes)))
     return replace(
-        metadata.fields_of_app(requires_consent=app.fields.requires_consent), audiences=app.fields.audiences
+        wanted,
+        audiences=before.audiences,
+        scopes=scopes,
+        grant_types=tuple(grant for grant in wanted.grant_types if grant in before.grant_types),
+        requires_par=before.requires_par or wanted.requires_par,
+        is_dpop_bound=before.is_dpop_bound or wanted.is_dpop_bound,
     )
 
 

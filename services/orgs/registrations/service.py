@@ -242,7 +242,8 @@ class RegistrationService:
             if not await store.replace_token(tx, app_id, token_sha256, hash_of(own_token)):
                 raise RegistrationTokenRefused
             before, client = await _own(tx, app_id, hash_of(own_token))
-            after = replace(before, fields=replaced(before, metadata), updated_at=now)
+            allowed = OidcSettings.of(client.settings).allowed_scopes
+            after = replace(before, fields=replaced(before, metadata, allowed), updated_at=now)
             settings = self._check(after, client)
             await app_store.update(tx, after)
             if after.fields.auth_method.has_secret and not before.fields.auth_method.has_secret:
