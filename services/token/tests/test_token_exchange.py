@@ -157,3 +157,23 @@ async def test_exchange_when_the_session_ends_then_what_came_of_it_too(
     assert (await exchange(app, login.access_token)).json["error"] == "invalid_request"
     assert (await worker.admin("DELETE", f"/keys/{worker.key_id}")).status == 204
     assert not await app.is_good(allowed.json["access_token"])
+
+
+async def test_exchange_when_the_app_may_not_have_the_audience_then_refused_or_left_out(
+    apps: Apps, app: TestApp, tenant: Tenant
+) -> None:
+    """RFC 8693 §2.2.2: what the token is for does not widen what the app may ask for."""
+    files = await apps.create(tenant, audiences=[FILES])
+    login = await app.login()
+    api_only = (await app.tokens(login, resources=[API]))["access_token"]
+    both = (await app.tokens(login, resources=[API, FILES]))["access_token"]
+
+    for subject, asked in ((api_only, {}), (api_only, {"audience": API}), (both, {"resource": API})):
+        refused = await exchange(files, subject, **asked)
+        assert (refused.status, refused.json["error"]) == (400, "invalid_target"), asked
+    assert (await exchange(files, login.access_token, audience=API)).json["error"] == "invalid_target"
+
+    assert claims_of((await exchange(files, both)).json["access_token"])["aud"] == FILES
+    assert claims_of((await exchange(app, api_only)).json["access_token"])["aud"] == API
+    whole = await exchange(files, login.access_token)
+    assert claims_of(whole.json["access_token"])["aud"] == str(tenant.id)

@@ -199,6 +199,8 @@ def _scopes(app: App, subject: VerifiedClaims, asked: tuple[str, ...] | None) ->
 def _audience(app: App, subject: VerifiedClaims, asked: tuple[str, ...]) -> tuple[str, ...]:
     """Return the resources of the new token; empty is the tenant itself, within which they all are.
 
+    Where none is asked for these are all that both the token and the app have.
+
     Raises:
         InvalidTarget: one is not the app's to ask for, or not within what the token is for.
     """
@@ -209,10 +211,11 @@ def _audience(app: App, subject: VerifiedClaims, asked: tuple[str, ...]) -> tupl
     if subject.aud == (tenant,):
         allowed = set(app.audiences)
     else:
-        allowed = set(subject.aud)
-        if asked == (tenant,):
+        allowed = set(subject.aud) & set(app.audiences)
+        # Nothing is left to narrow to where the app has none of them, and empty would be the whole tenant.
+        if asked == (tenant,) or not allowed:
             raise InvalidTarget
-        wanted = wanted or subject.aud
+        wanted = wanted or tuple(resource for resource in subject.aud if resource in allowed)
     if not set(wanted) <= allowed:
         raise InvalidTarget
     return wanted
