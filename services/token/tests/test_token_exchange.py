@@ -177,3 +177,16 @@ async def test_exchange_when_the_app_may_not_have_the_audience_then_refused_or_l
     assert claims_of((await exchange(app, api_only)).json["access_token"])["aud"] == API
     whole = await exchange(files, login.access_token)
     assert claims_of(whole.json["access_token"])["aud"] == str(tenant.id)
+
+
+async def test_exchange_when_the_grant_asked_for_claims_by_name_then_only_its_own_app_is_told(
+    apps: Apps, app: TestApp, tenant: Tenant
+) -> None:
+    asked = '{"userinfo": {"email": null}}'
+    subject = (await app.tokens(scope="openid", claims_json=asked))["access_token"]
+    exchanged = (await exchange(await apps.create(tenant), subject)).json["access_token"]
+
+    for token, told in ((subject, asked), (exchanged, "")):
+        verify = grants_pb2.VerifyOAuthTokenRequest(access_token=token)
+        verified = await app.grants.VerifyOAuthToken(verify)
+        assert (verified.valid, verified.requested_claims_json) == (True, told)
