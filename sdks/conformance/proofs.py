@@ -289,5 +289,7 @@ def _requests() -> Iterator[Proof]:
         "leeway-ahead": NOW + LEEWAY + 1,
         "true": True,
         "negative": -1,
+        "huge": 10**400,
+        "huge-negative": -(10**400),
     }.items():
         yield Proof(f"iat-{name}", "§4.3 (11)", "not made now", proof(iat=issued))

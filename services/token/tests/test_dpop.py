@@ -99,6 +99,8 @@ async def test_proof_when_any_check_fails_then_refused_and_the_code_not_used(app
         "htu with a user": key.proof(htu=BASE_URL.replace("://", "://x@") + "/token"),
         "iat too old": key.proof(iat=now - 61),
         "iat ahead": key.proof(iat=now + 120),
+        "iat larger than any float": key.proof(iat=10**400),
+        "iat smaller than any float": key.proof(iat=-(10**400)),
         "no iat": key.proof(iat=None),
         "iat as text": key.proof(iat=str(now)),
         "no jti": key.proof(jti=None),

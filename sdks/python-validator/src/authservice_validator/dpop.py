@@ -138,14 +138,15 @@ def _read(
     issued_at = payload.get("iat")
     if isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
         raise DpopInvalid("iat is not a number")
-    expires_at = issued_at + max_age.total_seconds()
-    if issued_at > now + leeway.total_seconds() or now >= expires_at:
+    # Compared before anything is added to it: an integer of JSON may be larger than any float.
+    if issued_at > now + leeway.total_seconds() or issued_at <= now - max_age.total_seconds():
         raise DpopInvalid("the proof is of another time")
     if access_token is not None and not _same(_text(payload, "ath"), access_token_hash(access_token)):
         raise DpopInvalid("the proof is for another token")
     if jkt is not None and not _same(key_thumbprint, jkt):
         raise DpopInvalid("the proof is by another key")
     nonce = _text(payload, "nonce") if "nonce" in payload else None
+    expires_at = issued_at + max_age.total_seconds()
     return DpopProof(key_thumbprint, _text(payload, "jti"), nonce, expires_at)
 
 
