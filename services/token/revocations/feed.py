@@ -1,9 +1,9 @@
 """What is revoked, in memory: for validation without PostgreSQL, and for the streams to gateways.
 
 Each process reads the table every quarter of a second, and at once when another tells of news. Rows are
-dated when their transaction begins and seen when it is committed, so an older one may appear after a newer
-one: each reading goes back ten seconds before the last one, by the database's clock, and drops what it
-knows.
+dated when they are written and seen when their transaction is committed, so an older one may appear after a
+newer one: each reading goes back ten seconds before the last one, by the database's clock, and drops what it
+knows. A transaction that waits for locks may take longer: one reading in five seconds goes back a minute.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 _POLL_SECONDS = 0.25
 _LOOK_BACK = timedelta(seconds=10)
+_LOOK_FAR_BACK = timedelta(seconds=60)
+_LOOK_FAR_SECONDS = 5.0
 _SIGN_OF_LIFE_SECONDS = 0.8
 _READ_ROWS = 10_000
 _FORGET_SECONDS = 60.0
@@ -98,6 +100,7 @@ class RevocationFeed:
         self._subscribers: set[_Subscriber] = set()
         self._streams: Counter[UUID] = Counter()
         self._forget_at = 0.0
+        self._look_far_at = 0.0
         self._on_key: list[Callable[[UUID], None]] = []
         bus.on(INVALIDATE, self._on_news)
 
@@ -195,14 +198,18 @@ class RevocationFeed:
     async def _read(self) -> None:
         """Take in what is new since the last reading."""
         after: int | None = 0
+        looks_far = time.monotonic() >= self._look_far_at
+        look_back = _LOOK_FAR_BACK if looks_far else _LOOK_BACK
         async with self._db.platform() as tx:
             read_at = await store.database_time(tx)
-            since = self._since - _LOOK_BACK if self._since else None
+            since = self._since - look_back if self._since else None
             while after is not None:
                 rows = await store.read(tx, since, after, self._clock.now(), _READ_ROWS)
                 self._take([row for row in rows if row.number not in self._in_force])
                 after = rows[-1].number if len(rows) == _READ_ROWS else None
         self._since = read_at
+        if looks_far:
+            self._look_far_at = time.monotonic() + _LOOK_FAR_SECONDS
 
     def _take(self, rows: list[NumberedRevocation]) -> None:
         now = self._clock.now()

@@ -19,8 +19,8 @@ async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
     """Store revocations of the tenant, those of sessions with their places in the status lists."""
     await tx.execute(
         """
-        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)
-        SELECT current_client(), r.*,
+        INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at, status_indices)
+        SELECT current_client(), clock_timestamp(), r.*,
                CASE r.kind WHEN 'session' THEN (
                    SELECT ARRAY[s.status_index] FROM sessions AS s
                    WHERE s.id = r.ref::uuid AND s.client_id = current_client() AND s.status_index IS NOT NULL
@@ -51,8 +51,8 @@ async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: da
     except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
         await tx.execute(
             """
-            INSERT INTO revocations (client_id, kind, ref, not_after, expires_at)
-            VALUES (current_client(), $1, $2, $3, $4)
+            INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at)
+            VALUES (current_client(), clock_timestamp(), $1, $2, $3, $4)
             """,
             str(revocation.kind),
             revocation.ref,
@@ -66,8 +66,8 @@ async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: da
 async def _insert_with_places(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> None:
     await tx.execute(
         """
-        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)
-        SELECT current_client(), $1, $2, $3, $4, array_agg(status_index) FROM sessions
+        INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at, status_indices)
+        SELECT current_client(), clock_timestamp(), $1, $2, $3, $4, array_agg(status_index) FROM sessions
         WHERE client_id = current_client() AND ended_at IS NULL AND status_index IS NOT NULL
           AND last_used_at <= $5 AND last_used_at > $6
         """,
@@ -90,8 +90,8 @@ async def insert_token(tx: Tx, revocation: Revocation, session_id: UUID | None) 
         ), moved AS (
             UPDATE sessions AS s SET status_index = nextval('status_indices') FROM old WHERE s.id = old.id
         )
-        INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, status_indices)
-        VALUES (current_client(), $1, $2, $3, $4, (SELECT ARRAY[status_index] FROM old))
+        INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at, status_indices)
+        VALUES (current_client(), clock_timestamp(), $1, $2, $3, $4, (SELECT ARRAY[status_index] FROM old))
         """,
         str(revocation.kind),
         revocation.ref,

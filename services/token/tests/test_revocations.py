@@ -301,6 +301,22 @@ async def test_watch_when_a_lower_number_is_committed_later_then_not_missed(
     assert [revocation.id for revocation in stream.seen].count("late") == 1
 
 
+async def test_watch_when_a_transaction_is_committed_long_after_it_wrote_then_not_missed(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    stream = of(token, tenant)
+    await stream.until_synced()
+    statement = (
+        "INSERT INTO revocations (client_id, kind, ref, not_after, expires_at, created_at) "
+        "VALUES ($1, 'token', 'waited', now(), now() + interval '1 hour', now() - interval '50 seconds')"
+    )
+    await system.sql("token", statement, tenant.id)
+    async with asyncio.timeout(8):
+        await stream.until(KIND.KIND_TOKEN, "waited")
+    await stream.empty_message()
+    assert [revocation.id for revocation in stream.seen].count("waited") == 1
+
+
 async def test_revocation_when_its_tokens_are_over_then_not_told_any_more(
     system: System, token: Token, tenant: Tenant
 ) -> None:
