@@ -127,8 +127,8 @@ type StreamOptions struct {
 // RevocationStream keeps a RevocationSet up to date from GET /api/revocations/stream, and connects again for ever.
 //
 // Until the whole set has come once, Usable is an error: nobody knows which tokens are dead. The same while the issuer
-// says something that this version cannot read. While the issuer is away, what is known goes on being enforced, for at
-// most RefuseAfter where that is given.
+// refuses the key (401, 403) or says something that this version cannot read. While the issuer is away, what is known
+// goes on being enforced, for at most RefuseAfter where that is given.
 type RevocationStream struct {
 	url     string
 	options StreamOptions
@@ -243,6 +243,12 @@ func (s *RevocationStream) connect() error {
 		return err
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
+		// Nobody tells this key any more what is revoked: what is known is not all.
+		s.lock.Lock()
+		s.isComplete = false
+		s.lock.Unlock()
+	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("the issuer answered %d", response.StatusCode)
 	}

@@ -229,6 +229,24 @@ func TestARefusedKeyAndADeadConnectionAreTriedAgain(t *testing.T) {
 	eventually(t, func() bool { return f.told("silent") })
 }
 
+func TestAKeyRefusedLaterOnEndsInRefusalUntilItIsAcceptedAgain(t *testing.T) {
+	for _, status := range []int{401, 403} {
+		fake := newFakeStream(t, killing("old", "session")+synced)
+		f := following(t, fake, validator.StreamOptions{})
+		f.start(t)
+		fake.set(func() { fake.status = 500 })
+		fake.cut()
+		eventually(t, func() bool { return f.told("500") })
+		f.expect(t, f.token("s1"), nil)
+		fake.set(func() { fake.status = status })
+		eventually(t, func() bool { return errors.Is(f.verify(f.token("s1")), validator.ErrRevocationsUnavailable) })
+		fake.set(func() { fake.status = 200 })
+		eventually(t, func() bool { return f.stream.Usable() == nil })
+		f.expect(t, f.token("s1"), nil)
+		f.expect(t, f.token("old"), validator.ErrTokenRevoked)
+	}
+}
+
 func TestClosingTellsWhoWaits(t *testing.T) {
 	f := following(t, newFakeStream(t, ""), validator.StreamOptions{})
 	f.stream.Close()

@@ -87,8 +87,8 @@ export class RevocationReader {
  * Keeps a `RevocationSet` up to date from `GET /api/revocations/stream`, and connects again for ever.
  *
  * Until the whole set has come once, `assertUsable` throws: nobody knows which tokens are dead. The same while
- * the issuer says something that this version cannot read. While the issuer is away, what is known goes on being
- * enforced, for at most `refuseAfter` seconds of silence where that is given.
+ * the issuer refuses the key (401, 403) or says something that this version cannot read. While the issuer is away,
+ * what is known goes on being enforced, for at most `refuseAfter` seconds of silence where that is given.
  */
 export class RevocationStream {
   #url;
@@ -180,6 +180,8 @@ export class RevocationStream {
         signal: connection.signal,
         headers: { accept: 'text/event-stream', 'x-api-key': this.#apiKey },
       });
+      // Nobody tells this key any more what is revoked: what is known is not all.
+      if (response.status === 401 || response.status === 403) this.#isComplete = false;
       if (response.status !== 200 || response.body === null) throw new Error(`the issuer answered ${response.status}`);
       const reader = new RevocationReader(this.revocations);
       for await (const bytes of response.body) {

@@ -125,6 +125,26 @@ test('a refused key is tried again, and told', async (t) => {
   await started;
 });
 
+for (const status of [401, 403]) {
+  test(`a key refused with ${status} later on ends in refusal, until it is accepted again`, async (t) => {
+    const issuer = await issuing(t, killing('old') + SYNCED);
+    const { stream, verifier, token } = following(t, issuer.url);
+    await stream.start();
+    issuer.status = 500;
+    issuer.cut();
+    await eventually(() => /500/.test(stream.lastError?.message));
+    await verifier.verify(token('s1'));
+    issuer.status = status;
+    await eventually(() => !stream.isUsable);
+    assert.match(stream.lastError.message, new RegExp(status));
+    await assert.rejects(verifier.verify(token('s1')), RevocationsUnavailable);
+    issuer.status = 200;
+    await eventually(() => stream.isUsable);
+    await verifier.verify(token('s1'));
+    await assert.rejects(verifier.verify(token('old')), TokenRevoked);
+  });
+}
+
 test('a dead connection is noticed by its silence', async (t) => {
   const issuer = await issuing(t, SYNCED);
   const { stream } = following(t, issuer.url, { silence: 0.2 });

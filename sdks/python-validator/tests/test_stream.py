@@ -165,6 +165,26 @@ async def test_stream_when_lost_refused_or_silent_then_connects_again_and_goes_o
         assert stream.last_error is not None
 
 
+@pytest.mark.parametrize(("status", "is_known"), [(401, False), (403, False), (429, True), (500, True)])
+async def test_stream_when_its_key_is_refused_then_nobody_knows_until_it_is_accepted_again(
+    peer: Peer, claims: VerifiedClaims, status: int, is_known: bool
+) -> None:
+    refused = f"HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n".encode()
+    async with following(peer) as stream:
+        peer.first = [refused, OK + b": ping\n\n"]
+        peer.close()
+        await until(lambda: len(peer.writers) == 3)
+        assert stream.last_error is not None
+        assert str(status) in str(stream.last_error)
+        assert stream.is_synced is is_known
+        if not is_known:
+            with pytest.raises(RevocationsUnavailable):
+                stream.is_revoked(claims)
+        await peer.say(SYNCED)
+        await until(lambda: stream.is_synced)
+        assert not stream.is_revoked(claims)
+
+
 async def test_stream_when_something_cannot_be_read_then_nobody_knows_until_a_stream_without_it(
     peer: Peer, claims: VerifiedClaims
 ) -> None:

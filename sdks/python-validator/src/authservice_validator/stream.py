@@ -38,6 +38,7 @@ _FIRST_RETRY_SECONDS: Final = 0.25
 _LONGEST_RETRY_SECONDS: Final = 5.0
 _FORGET_SECONDS: Final = 60.0
 _MAX_EVENT_LENGTH: Final = 64 * 1024
+_KEY_REFUSED: Final = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _LINE_END: Final = re.compile("\r\n|\n|\r")
 
 
@@ -130,9 +131,10 @@ class RevocationStream:
     """Keeps a `RevocationSet` up to date from `GET /api/revocations/stream`, and connects again for ever.
 
     Give it to `TokenVerifier` as `revocations`. Until everything in force has come once, and again after the
-    issuer said something that this version cannot read, nobody knows which tokens are dead, and verifying
-    raises `RevocationsUnavailable`. While the issuer is away what is known goes on being enforced, for at
-    most `refuse_after` of silence where that is given. For one event loop at a time.
+    issuer refused the key (401, 403) or said something that this version cannot read, nobody knows which
+    tokens are dead, and verifying raises `RevocationsUnavailable`. While the issuer is away what is known
+    goes on being enforced, for at most `refuse_after` of silence where that is given. For one event loop at
+    a time.
 
     Args:
         issuer: AuthService's address: https, or http on loopback.
@@ -246,6 +248,9 @@ class RevocationStream:
             ValueError: the issuer refused it, ended it, or said what cannot be read.
         """
         async with self._client.stream("GET", self._url) as response:
+            if response.status_code in _KEY_REFUSED:
+                # Nobody tells this key any more what is revoked: what is known is not all.
+                self._is_complete = False
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"the issuer answered {response.status_code}")
             reader = RevocationReader(self.revocations)
