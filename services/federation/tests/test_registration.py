@@ -338,3 +338,25 @@ async def test_management_when_an_admin_restricted_the_app_then_undoes_nothing_o
     kept = (await stored(system, tenant, app_id)).json
     assert {name: kept[name] for name in restricted} == restricted
     assert (await put(scope="email"))[0] == "email"
+
+
+async def test_management_when_the_app_leaves_secrets_and_returns_then_only_the_new_one_lives(
+    system: System, tenant: Tenant
+) -> None:
+    """O-21. Positive control: a change that keeps the method keeps the secret."""
+    token, _ = await initial_token(system, tenant)
+    made = (await register(system, token)).json
+    app_id, own = made["client_id"], made["registration_access_token"]
+    path = f"/api/admin/clients/{tenant.id}/apps/{app_id}/secrets"
+    for method, states in (
+        ("client_secret_post", ["active"]),
+        ("none", ["revoked"]),
+        ("client_secret_basic", ["active", "revoked"]),
+    ):
+        change = {**METADATA, "client_id": app_id, "token_endpoint_auth_method": method}
+        changed = await call(system, "PUT", f"/register/{app_id}", own, change)
+        assert changed.status == 200, changed.body
+        own = changed.json["registration_access_token"]
+        assert ("client_secret" in changed.json) is (method == "client_secret_basic")
+        listed = await system.call("orgs", "GET", path, caller=system.admin())
+        assert [secret["status"] for secret in listed.json["items"]] == states

@@ -149,6 +149,8 @@ class AppService:
     ) -> StoredApp:
         """Change members of an app; a change that changes nothing leaves no event.
 
+        When it no longer proves itself by a secret, all it has are revoked, and none comes back.
+
         Raises:
             AppNotFound: the client has none with this id.
             UnprocessableRequest: the changed app breaks a rule.
@@ -167,6 +169,7 @@ class AppService:
             _refuse_trust_in_registered(after)
             after = replace(after, updated_at=self._clock.now())
             await store.update(tx, after)
+            await drop_secrets(tx, self._outbox, caller, before, after)
             shown_before, shown_after = difference(before, after)
             updated = events.AppUpdated(target_id=app_id, before=shown_before, after=shown_after)
             await self._outbox.emit(tx, updated, caller, client_id=client_id)
@@ -313,6 +316,17 @@ def new_app(client_id: UUID, fields: AppFields, now: datetime, *, is_registered:
         created_at=now,
         updated_at=now,
     )
+
+
+async def drop_secrets(
+    tx: Tx, outbox: Outbox, caller: CallerContext, before: StoredApp, after: StoredApp
+) -> None:
+    """Revoke all secrets of an app that stops proving itself by one, or begins to: it begins without any."""
+    if before.fields.auth_method.has_secret is after.fields.auth_method.has_secret:
+        return
+    for secret_id in await store.revoke_secrets(tx, after.client_id, after.id, after.updated_at):
+        revoked = events.AppSecretRevoked(target_id=after.id, secret_id=str(secret_id))
+        await outbox.emit(tx, revoked, caller, client_id=after.client_id)
 
 
 def shown_for_audit(app: StoredApp) -> dict[str, Any]:

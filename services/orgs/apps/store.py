@@ -184,6 +184,25 @@ async def revoke_secret(
     return _secret_of(row) if row else None
 
 
+async def revoke_secrets(tx: Tx, client_id: UUID, app_id: UUID, now: datetime) -> list[UUID]:
+    """Revoke all secrets of an app that are not; return their ids."""
+    rows = await tx.fetch(
+        """
+        UPDATE app_secrets SET revoked_at = $3
+        WHERE id IN (
+            SELECT id FROM app_secrets WHERE app_id = $2 AND client_id = $1 AND revoked_at IS NULL
+            ORDER BY id  -- as `note_uses` does
+            FOR NO KEY UPDATE
+        )
+        RETURNING id
+        """,
+        client_id,
+        app_id,
+        now,
+    )
+    return [row["id"] for row in rows]
+
+
 async def retire_secret(
     tx: Tx, client_id: UUID, app_id: UUID, secret_id: UUID, at: datetime, now: datetime
 ) -> StoredSecret | None:

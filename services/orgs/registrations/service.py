@@ -26,7 +26,7 @@ from services.orgs.apps import store as app_store
 from services.orgs.apps.directory import narrowed
 from services.orgs.apps.models import StoredApp, draw_secret, hash_of
 from services.orgs.apps.rules import check_fields
-from services.orgs.apps.service import difference, new_app, shown_for_audit
+from services.orgs.apps.service import difference, drop_secrets, new_app, shown_for_audit
 from services.orgs.apps.tenant import OidcSettings
 from services.orgs.apps.uris import PublicUrls
 from services.orgs.clients import store as client_store
@@ -226,7 +226,8 @@ class RegistrationService:
     ) -> Registered:
         """Replace an app's metadata by what it sends, and its registration access token by a new one.
 
-        An app that begins to prove itself by a secret gets one. Nothing changes when anything is refused.
+        An app that begins to prove itself by a secret gets one, its only one; one that stops loses all.
+        Nothing changes when anything is refused.
 
         Raises:
             RegistrationTokenRefused: the token is not the app's, or there is no such active app.
@@ -246,6 +247,7 @@ class RegistrationService:
             after = replace(before, fields=replaced(before, metadata, allowed), updated_at=now)
             settings = self._check(after, client)
             await app_store.update(tx, after)
+            await drop_secrets(tx, self._outbox, caller, before, after)
             if after.fields.auth_method.has_secret and not before.fields.auth_method.has_secret:
                 secret = draw_secret(after, _SECRET_NAME, now)
                 await app_store.insert_secret(tx, secret)
