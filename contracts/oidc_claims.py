@@ -35,6 +35,19 @@ def requested_claims(claims_json: str, where: Literal["id_token", "userinfo"]) -
     return frozenset(members) if isinstance(members, dict) else frozenset()
 
 
+def claims_within(claims_json: str, scopes: Collection[str]) -> str:
+    """Return a `claims` parameter that was checked when it came, less what is of scopes not among these."""
+    if not claims_json:
+        return ""
+    allowed = {None, *scopes}
+    asked = {
+        where: {name: value for name, value in members.items() if SCOPE_OF.get(name) in allowed}
+        for where, members in json.loads(claims_json).items()
+        if isinstance(members, dict)
+    }
+    return json.dumps(asked)
+
+
 def user_claims(
     user: users_pb2.User, scopes: Collection[str], requested: Collection[str] = ()
 ) -> dict[str, object]:

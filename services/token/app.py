@@ -201,7 +201,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         db, service.outbox, service.clock, clients, sessions, revocations, validation
     )
 
-    grants = GrantService(db, service.clock, clients, validation)
+    grants = GrantService(db, service.clock, clients, apps, validation)
     issuer_tokens = IssuerTokens(keyring, verifying_keys, settings.base_url)
     grant_tokens = GrantTokens(service.outbox, service.clock, keyring, access_tokens, issuer_tokens, settings)
     ended_apps = EndedApps(db, service.clock, sessions, revocations)

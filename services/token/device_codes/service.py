@@ -141,6 +141,7 @@ class DeviceCodes:
             InvalidRequest: there is no code. InvalidGrant: it is unknown, another app's, or used.
             AuthorizationPending, SlowDown: ask again, later. AccessDenied: the user has refused.
             ExpiredToken: nobody has answered in time.
+            InvalidTarget: the app may not ask for any of the granted resources any more.
         """
         if not device_code:
             raise InvalidRequest("Send the `device_code`.")

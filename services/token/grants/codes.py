@@ -61,7 +61,8 @@ class CodeRedemption:
         Raises:
             InvalidRequest: a parameter is missing or malformed.
             InvalidGrant: the code is unknown, another app's, too old, used, or not bound to what was sent; or
-            the login that it was granted with is over. InvalidTarget: the resource was not granted.
+            the login that it was granted with is over.
+            InvalidTarget: the resource was not granted, or the app has lost it, or all of them, since.
         """
         code = parameters.get("code", "")
         verifier = parameters.get("code_verifier", "")
@@ -91,7 +92,8 @@ class CodeRedemption:
                 return None, ""
             if stored.session_id is None and not _fits(stored, app, parameters, jkt):
                 return None, ""
-            if not set(parameters.several("resource")) <= set(stored.authorization.audience):
+            granted = set(stored.authorization.audience) & set(app.audiences)
+            if not set(parameters.several("resource")) <= granted:
                 raise InvalidTarget
             session_id = new_id()
             if await store.use_code(tx, code_hash, session_id, now):

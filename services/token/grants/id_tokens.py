@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.apps import App
-from contracts.oidc_claims import requested_claims, user_claims
+from contracts.oidc_claims import claims_within, requested_claims, user_claims
 from services.token.oauth.issuer_tokens import ID_TOKEN, IssuerTokens
 from services.token.sessions.models import LiveSession
 from services.token.signing.algorithms import Algorithm, base64url
@@ -44,7 +44,7 @@ async def sign_id_token(
     grant = session.grant
     if grant is None:
         raise LookupError("an ID token is of a grant")
-    asked = requested_claims(grant.requested_claims, "id_token")
+    asked = requested_claims(claims_within(grant.requested_claims, app.scopes), "id_token")
     digest = _HASH_OF[algorithm](authentication.access_token.encode()).digest()
     claims: dict[str, object] = {
         **user_claims(session.user, authentication.scopes, asked),

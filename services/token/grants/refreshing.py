@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database
 from chassis.errors import InvalidRequest
+from contracts.apps import App
 from services.token.errors import InvalidGrant, InvalidRefreshToken, InvalidScope, InvalidTarget
-from services.token.grants.tokens import GrantTokens, Opened
+from services.token.grants.tokens import GrantTokens, Opened, remaining
 from services.token.oauth.authentication import acting_in
 from services.token.oauth.models import AuthenticatedApp, TokenAnswer
 from services.token.oauth.parameters import Parameters, read_scope
@@ -50,8 +49,7 @@ class GrantRefreshing:
             raise InvalidRequest("Send the `refresh_token`.")
         caller = acting_in(caller, app.client.id)
         scopes, resources = read_scope(parameters.get("scope")), parameters.several("resource")
-        if scopes is not None or resources:
-            await self._check_narrows(app.client.id, app.id, token, scopes, resources)
+        await self._check_narrows(app, token, scopes, resources)
         holder = Holder(app.id, jkt, client.is_confidential)
         try:
             session, successor = await self._sessions.rotate(
@@ -64,19 +62,14 @@ class GrantRefreshing:
         )
 
     async def _check_narrows(
-        self,
-        client_id: UUID,
-        app_id: str,
-        token: str,
-        scopes: tuple[str, ...] | None,
-        resources: tuple[str, ...],
+        self, app: App, token: str, scopes: tuple[str, ...] | None, resources: tuple[str, ...]
     ) -> None:
         """Compare with what was granted, which never changes; what opens nothing is refused later."""
-        async with self._db.tenant(client_id) as tx:
-            grant = await sessions_store.grant_of_token(tx, refresh_tokens.hash_of(token), app_id)
+        async with self._db.tenant(app.client.id) as tx:
+            grant = await sessions_store.grant_of_token(tx, refresh_tokens.hash_of(token), app.id)
         if grant is None:
             return
         if scopes is not None and not set(scopes) <= set(grant.scopes):
             raise InvalidScope
-        if not set(resources) <= set(grant.audience):
+        if not set(resources) <= set(remaining(app, grant.audience)):
             raise InvalidTarget

@@ -149,14 +149,11 @@ class GrantsRpc(GrantServiceServicer):
         if isinstance(verified, Refusal):
             return grants_pb2.VerifyOAuthTokenResponse(valid=False, error=str(verified))
         session = verified.session
-        grant = session.grant if session else None
-        # What the user let one app ask for by name is not told to another that exchanged the token.
-        is_grants = grant is not None and verified.claims.azp == grant.app_id
         return grants_pb2.VerifyOAuthTokenResponse(
             valid=True,
             claims_json=claims_json(verified.claims),
             user=session.user if session else None,
-            requested_claims_json=grant.requested_claims if grant and is_grants else "",
+            requested_claims_json=verified.requested_claims,
         )
 
     async def EndGrants(

@@ -19,7 +19,9 @@ from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import Unavailable
 from chassis.ids import new_secret
+from contracts.apps import AppDirectory
 from contracts.clients import ClientDirectory, ClientNotFound
+from contracts.oidc_claims import claims_within
 from contracts.token_use import ENROLLMENT
 from services.token.errors import LoginSessionNotFound
 from services.token.grants import store
@@ -41,22 +43,32 @@ CODES = Counter("authorization_codes_total", "Authorization codes, by what becam
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """A token that is good now; the session of a user's token, and no session of a machine's."""
+    """A token that is good now; the session of a user's token, and no session of a machine's.
+
+    `requested_claims` is the `claims` parameter of its grant, less what its app may not ask for any more.
+    """
 
     claims: VerifiedClaims
     session: LiveSession | None
+    requested_claims: str = ""
 
 
 class GrantService:
     """Keeps codes and tells of sessions; who redeems a code asks `Grants`."""
 
     def __init__(
-        self, db: Database, clock: Clock, clients: ClientDirectory, validation: ValidationService
+        self,
+        db: Database,
+        clock: Clock,
+        clients: ClientDirectory,
+        apps: AppDirectory,
+        validation: ValidationService,
     ) -> None:
-        """Take where codes and sessions are, and who judges tokens."""
+        """Take where codes and sessions are, who knows tenants and apps, and who judges tokens."""
         self._db = db
         self._clock = clock
         self._clients = clients
+        self._apps = apps
         self._validation = validation
 
     async def create_code(self, authorization: Authorization, binding: CodeBinding) -> str:
@@ -112,7 +124,17 @@ class GrantService:
             return VerifiedToken(verdict, None)
         async with self._db.tenant(client_id) as tx:
             session = await sessions_store.live_session(tx, UUID(verdict.sid), self._clock.now())
-        return VerifiedToken(verdict, session) if session is not None else Refusal.TOKEN_REVOKED
+        if session is None:
+            return Refusal.TOKEN_REVOKED
+        return VerifiedToken(verdict, session, await self._requested_claims(verdict, session, client_id))
+
+    async def _requested_claims(self, token: VerifiedClaims, session: LiveSession, client_id: UUID) -> str:
+        grant = session.grant
+        # What the user let one app ask for by name is not told to another that exchanged the token.
+        if grant is None or not grant.requested_claims or token.azp != grant.app_id:
+            return ""
+        app = await self._apps.find(grant.app_id, client_id=client_id)
+        return claims_within(grant.requested_claims, app.scopes) if app else ""
 
     async def purge(self) -> None:
         """Forget codes that mean nothing any more, for ever; a job of the service."""

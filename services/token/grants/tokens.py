@@ -15,7 +15,7 @@ from contracts import events
 from contracts.apps import REFRESH_TOKEN, App
 from contracts.token_use import OAUTH
 from services.token.config import TokenSettings
-from services.token.errors import InvalidGrant
+from services.token.errors import InvalidGrant, InvalidTarget
 from services.token.grants import store
 from services.token.grants.id_tokens import OPENID, Authentication, sign_id_token
 from services.token.grants.models import Authorization, NewGrant
@@ -77,15 +77,17 @@ class GrantTokens:
 
         Raises:
             InvalidGrant: the user's login is over, or the user is not active any more.
+            InvalidTarget: the app may not ask for any resource of it any more.
         """
         now = self._clock.now()
+        audience = remaining(app, authorization.audience)
         scopes = tuple(scope for scope in authorization.scopes if scope in app.scopes)
         is_offline = OFFLINE_ACCESS in scopes and REFRESH_TOKEN in app.grant_types
         token = refresh_tokens.draw() if is_offline else ""
         absolute = now + self._absolute_ttl
         grant = NewGrant(
             id=session_id,
-            authorization=replace(authorization, scope=" ".join(scopes)),
+            authorization=replace(authorization, scope=" ".join(scopes), audience=audience),
             jkt=jkt,
             ip=caller.ip,
             user_agent=caller.user_agent[:_MAX_USER_AGENT],
@@ -122,6 +124,7 @@ class GrantTokens:
         """Sign the tokens of a grant: with all its scopes and resources, or fewer.
 
         Raises:
+            InvalidTarget: the app may not ask for any of these resources any more.
             Unavailable: a key is not at hand now.
         """
         session, now = opened.session, self._clock.now()
@@ -130,7 +133,8 @@ class GrantTokens:
             raise LookupError("tokens of an app are of a grant")
         # What the app may not ask for any more it does not get any more.
         allowed = tuple(s for s in (grant.scopes if scopes is None else scopes) if s in app.scopes)
-        delegated = Delegated(app.id, allowed, grant.audience if audience is None else audience, jkt)
+        resources = remaining(app, grant.audience if audience is None else audience)
+        delegated = Delegated(app.id, allowed, resources, jkt)
         access = self._access_tokens.sign(
             await self._keyring.signer(app.client), subject_of(app.client.id, session, delegated), now
         )
@@ -146,6 +150,18 @@ class GrantTokens:
             refresh_token=opened.refresh_token,
             id_token=id_token,
         )
+
+
+def remaining(app: App, audience: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which granted resources the app may ask for now; empty, the tenant itself, only for empty.
+
+    Raises:
+        InvalidTarget: there were some, and none is left.
+    """
+    left = tuple(resource for resource in audience if resource in app.audiences)
+    if audience and not left:
+        raise InvalidTarget
+    return left
 
 
 def subject_of(client_id: UUID, session: LiveSession, delegated: Delegated) -> Subject:

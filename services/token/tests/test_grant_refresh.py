@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
-from contracts.gen.internal.token.v1 import sessions_pb2
+from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
 from services.token.tests.conftest import changed, claims_of
 from services.token.tests.oauth_flow import ORIGIN, Apps, TestApp
 from tests.harness import System, Tenant
@@ -134,6 +135,48 @@ async def test_refresh_when_user_or_app_has_changed_then_claims_are_of_today(
     assert suspend.status == 200
     assert (await app.refresh(other["refresh_token"])).status == 401
     assert not await app.is_good(other["access_token"])
+
+
+async def test_grant_when_the_app_loses_resources_then_never_for_them_nor_for_the_tenant(
+    app: TestApp,
+) -> None:
+    """RFC 8707 §2.2: an empty audience would be the whole tenant's."""
+    login = await app.login()
+    both = (await app.tokens(login, resources=[API, FILES]))["refresh_token"]
+    only = (await app.tokens(login, resources=[API]))["refresh_token"]
+    code = await app.code(login, resources=[API])
+    wide = await app.code(login, resources=[API, FILES])
+    assert (await app.admin("PATCH", json={"audiences": [FILES]})).status == 200
+
+    narrowed = await app.refresh(both)
+    assert claims_of(narrowed.json["access_token"])["aud"] == FILES
+    named = await app.refresh(narrowed.json["refresh_token"], resource=API)
+    for refused in (await app.refresh(only), await app.redeem(code), named):
+        assert (refused.status, refused.json["error"]) == (400, "invalid_target")
+    assert (await app.redeem(wide, resource=API)).json["error"] == "invalid_target"
+    assert claims_of((await app.redeem(wide)).json["access_token"])["aud"] == FILES
+
+    assert (await app.admin("PATCH", json={"audiences": [API, FILES]})).status == 200
+    for granted in (await app.refresh(only), await app.redeem(code)):
+        assert claims_of(granted.json["access_token"])["aud"] == API, "none of these was used up"
+
+
+async def test_grant_when_the_app_loses_a_scope_then_no_claims_of_it_by_name_either(app: TestApp) -> None:
+    """OpenID Connect Core §5.5: what is asked for by name needs the scope that it is of."""
+    asked = '{"id_token": {"email": null, "name": null}, "userinfo": {"email": null, "name": null}}'
+    tokens = await app.tokens(scope="openid offline_access", claims_json=asked)
+    assert {"email", "name"} <= set(claims_of(tokens["id_token"]))
+    verify = grants_pb2.VerifyOAuthTokenRequest(access_token=tokens["access_token"])
+    told = (await app.grants.VerifyOAuthToken(verify)).requested_claims_json
+    assert json.loads(told) == json.loads(asked)
+    narrowed = await app.admin("PATCH", json={"scopes": ["openid", "profile", "offline_access"]})
+    assert narrowed.status == 200, narrowed.body
+
+    renewed = claims_of((await app.refresh(tokens["refresh_token"])).json["id_token"])
+
+    assert ("email" in renewed, "name" in renewed) == (False, True)
+    told = (await app.grants.VerifyOAuthToken(verify)).requested_claims_json
+    assert json.loads(told) == {"id_token": {"name": None}, "userinfo": {"name": None}}
 
 
 async def test_app_when_disabled_or_deleted_then_what_it_was_granted_is_over(
