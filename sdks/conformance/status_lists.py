@@ -55,13 +55,23 @@ def status_lists() -> Iterator[Json]:
     yield vector("beyond", "invalid_token", token(16))
     yield vector("no-status", "valid", jws(header(), payload()))
     yield vector("another-mechanism", "valid", jws(header(), payload(status={"other": 1})))
+    yield vector("status-null", "valid", jws(header(), payload(status=None)))
+    yield vector("status-empty", "valid", jws(header(), payload(status={})))
+    for name, status in {"text": URI, "list": [{"status_list": 1}], "number": 0, "false": False}.items():
+        yield vector(f"status-{name}", "invalid_token", jws(header(), payload(status=status)))
     wide = status_list(status_list={"bits": 2, "lst": packed(bytes([0b00_10_01_00]))})
     for index, expect in enumerate(("valid", "token_revoked", "token_revoked", "valid", "invalid_token")):
         yield vector(f"two-bits-{index}", expect, token(index), wide)
+    yield vector("idx-whole-float", "token_revoked", token(1.0))
+    yield vector("idx-whole-float-good", "valid", token(2.0))
+    whole_bits = status_list(status_list={"bits": 1.0, "lst": packed(OCTETS)})
+    yield vector("list-bits-whole-float", "token_revoked", token(9), whole_bits)
+    yield vector("idx-huge", "invalid_token", token(2**53))
     for name, index in {"absent": None, "negative": -1, "text": "0", "fraction": 0.5, "true": True}.items():
         yield vector(f"idx-{name}", "invalid_token", token(index))
-    whole = jws(header(), payload(status={"status_list": [0]}))
-    yield vector("place-is-a-list", "invalid_token", whole)
+    for name, place in {"a-list": [0], "null": None, "text": URI, "empty": {}}.items():
+        whole = jws(header(), payload(status={"status_list": place}))
+        yield vector(f"place-is-{name}", "invalid_token", whole)
     for name, uri in {
         "absent": None,
         "elsewhere": "https://evil.example/.well-known/status-lists/3",

@@ -124,7 +124,10 @@ func (s *StatusLists) Check(ctx context.Context, claims *Claims) error {
 
 // named gives the list and the place that a token names (§6.2), "" when it names none.
 func (s *StatusLists) named(claims *Claims) (string, int64, error) {
-	status, _ := claims.All["status"].(map[string]any)
+	status, isObject := claims.All["status"].(map[string]any)
+	if !isObject && claims.All["status"] != nil {
+		return "", 0, invalid("status is not an object")
+	}
 	named, found := status["status_list"]
 	if !found {
 		return "", 0, nil
@@ -132,7 +135,7 @@ func (s *StatusLists) named(claims *Claims) (string, int64, error) {
 	place, isPlace := named.(map[string]any)
 	uri, isAddress := place["uri"].(string)
 	index, isNumber := place["idx"].(float64)
-	if !isPlace || !isAddress || !isNumber || index != math.Trunc(index) || index < 0 || index > 1<<53 {
+	if !isPlace || !isAddress || !isNumber || index != math.Trunc(index) || index < 0 || index >= 1<<53 {
 		return "", 0, invalid("status_list lacks a place or an address")
 	}
 	// Who signs tokens chooses what is written here; where we go for it, the configuration does.

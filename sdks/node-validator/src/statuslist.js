@@ -99,7 +99,9 @@ export class StatusLists {
 
   /** The list and the place that a token names (§6.2). @param {import('./index.js').VerifiedClaims} claims */
   #named({ claims: { status } }) {
-    if (!isRecord(status) || !Object.hasOwn(status, 'status_list')) return undefined;
+    if (status === undefined || status === null) return undefined;
+    if (!isRecord(status)) throw new TokenInvalid('status is not an object');
+    if (!Object.hasOwn(status, 'status_list')) return undefined;
     const place = status.status_list;
     if (!isRecord(place)) throw new TokenInvalid('status_list is not an object');
     const { uri, idx: index } = place;

@@ -31,6 +31,7 @@ _TYPES: Final = frozenset({"statuslist+jwt", "application/statuslist+jwt"})
 _MAX_JWT_LENGTH: Final = 512 * 1024
 _MAX_OCTETS: Final = 1024 * 1024
 _MAX_DIGITS: Final = 12
+_MAX_INDEX: Final = 2**53 - 1
 _BITS: Final = (1, 2, 4, 8)
 _RENEW_AT: Final = 0.8
 _RETRY_SECONDS: Final = 1.0
@@ -160,13 +161,17 @@ class StatusLists:
     def _named(self, claims: VerifiedClaims) -> tuple[str, int] | None:
         """Return the list and the place that a token names (§6.2); None when it names none."""
         status = claims.claims.get("status")
-        if not isinstance(status, Mapping) or "status_list" not in status:
+        if status is None:
+            return None
+        if not isinstance(status, Mapping):
+            raise TokenInvalid("status is not an object")
+        if "status_list" not in status:
             return None
         place = status["status_list"]
         if not isinstance(place, Mapping):
             raise TokenInvalid("status_list is not an object")
-        uri, index = place.get("uri"), place.get("idx")
-        if type(index) is not int or index < 0 or not isinstance(uri, str):
+        uri, index = place.get("uri"), _integer(place.get("idx"))
+        if index is None or not 0 <= index <= _MAX_INDEX or not isinstance(uri, str):
             raise TokenInvalid("status_list lacks a place or an address")
         # Who signs tokens chooses what is written here; where we go for it, the configuration does.
         number = uri.removeprefix(self._prefix)
@@ -247,12 +252,19 @@ def _number(payload: dict[str, object], name: str) -> float:
     return float(value)
 
 
+def _integer(value: object) -> int | None:
+    """The number, where it is a whole one however it is written; else None."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def _unpacked(listed: object) -> tuple[bytes, int]:
     """Return the octets of a list and the bits of one status (§4.2)."""
     if not isinstance(listed, dict):
         raise TokenInvalid("the status list holds no list")
-    bits, packed = listed.get("bits"), listed.get("lst")
-    if type(bits) is not int or bits not in _BITS or not isinstance(packed, str):
+    bits, packed = _integer(listed.get("bits")), listed.get("lst")
+    if bits is None or bits not in _BITS or not isinstance(packed, str):
         raise TokenInvalid("the status list cannot be read")
     inflater = zlib.decompressobj()
     try:
