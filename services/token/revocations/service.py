@@ -105,7 +105,7 @@ class Revocations:
 
     async def _write_wide(self, tx: Tx, found: Revocation, until: datetime) -> None:
         since = until - self._access_ttl - _LEEWAY
-        if not await store.insert_wide(tx, found, until, since):
+        if not await store.insert_wide(tx, found, since):
             log.error(
                 "status lists do not show a revocation", client_id=str(found.client_id), kind=found.kind
             )

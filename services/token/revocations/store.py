@@ -35,18 +35,19 @@ async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
     )
 
 
-async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> bool:
+async def insert_wide(tx: Tx, revocation: Revocation, since: datetime) -> bool:
     """Store a revocation of many sessions' tokens that leaves the sessions alive.
 
-    Dead in the status lists are the places of those which have had a token since `since`, and none after
-    `until`. They are not locked: `rotate` gives a living session another place once its process has heard of
+    Dead in the status lists are the places of those which were opened by the revocation's last second and
+    have had a token since `since`, however late the last one: the elder ones of that place die. They are not
+    locked: `rotate` gives a living session another place once its process has heard of
     this. A client may have so many sessions that they cannot be looked through in time: then the revocation
     is stored without their places, and this is False.
     """
     try:
         async with tx.savepoint():
             await tx.execute("SELECT set_config('statement_timeout', $1, true)", _LOOK_THROUGH_MILLISECONDS)
-            await _insert_with_places(tx, revocation, until, since)
+            await _insert_with_places(tx, revocation, since)
             await tx.execute("SET LOCAL statement_timeout TO DEFAULT")
     except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
         await tx.execute(
@@ -63,19 +64,18 @@ async def insert_wide(tx: Tx, revocation: Revocation, until: datetime, since: da
     return True
 
 
-async def _insert_with_places(tx: Tx, revocation: Revocation, until: datetime, since: datetime) -> None:
+async def _insert_with_places(tx: Tx, revocation: Revocation, since: datetime) -> None:
     await tx.execute(
         """
         INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at, status_indices)
         SELECT current_client(), clock_timestamp(), $1, $2, $3, $4, array_agg(status_index) FROM sessions
         WHERE client_id = current_client() AND ended_at IS NULL AND status_index IS NOT NULL
-          AND last_used_at <= $5 AND last_used_at > $6
+          AND date_trunc('second', created_at) <= $3 AND last_used_at > $5
         """,
         str(revocation.kind),
         revocation.ref,
         revocation.not_after,
         revocation.expires_at,
-        until,
         since,
     )
 

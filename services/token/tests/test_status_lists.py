@@ -167,6 +167,25 @@ async def test_bit_when_the_session_outlives_its_tokens_then_set_and_the_next_to
         assert await bit(token, again.access_token) == 0
 
 
+async def test_bit_when_the_session_is_refreshed_while_its_tokens_are_revoked_then_its_elder_ones_die(
+    system: System, token: Token, tenant: Tenant
+) -> None:
+    opened = await token.open(tenant)
+    revoked_up_to = system.clock.now()
+    revocations = Revocations(None, None, system.clock, timedelta(minutes=15))  # type: ignore[arg-type]  # not asked
+    with system.clock.advanced(timedelta(seconds=3)):
+        renewed = await token.refresh(tenant, opened.refresh_token)
+        later = await token.open(tenant)
+        async with system.db("token") as db, db.tenant(tenant.id) as tx:
+            await revocations.client(tx, tenant.id, revoked_up_to)
+        await dies(token, opened.access_token)
+        # Its newest token names the same place, until it is refreshed; what was opened later lives.
+        assert await bit(token, renewed.json["access_token"]) == 1
+        again = await token.refresh(tenant, renewed.json["refresh_token"])
+        assert await bit(token, again.json["access_token"]) == 0
+        assert await bit(token, later.access_token) == 0
+
+
 async def test_revocation_when_the_sessions_cannot_be_looked_through_in_time_then_stands_without_the_lists(
     system: System, token: Token, tenant: Tenant
 ) -> None:
