@@ -142,12 +142,14 @@ class DeviceCodes:
             AuthorizationPending, SlowDown: ask again, later. AccessDenied: the user has refused.
             ExpiredToken: nobody has answered in time.
             InvalidTarget: the app may not ask for any of the granted resources any more.
+            Unavailable: a key is not at hand now; the code stays good.
         """
         if not device_code:
             raise InvalidRequest("Send the `device_code`.")
         if len(device_code) > _MAX_CODE_LENGTH:
             raise InvalidGrant
         caller = acting_in(caller, app.client.id)
+        signers = await self._tokens.signers(app)
         session_id, now = new_id(), self._clock.now()
         opened: Opened | None = None
         async with self._db.tenant(app.client.id) as tx:
@@ -161,7 +163,7 @@ class DeviceCodes:
         if opened is None:
             raise _refusal(found)
         CODES.labels("redeemed").inc()
-        return await self._tokens.answer(app, opened, jkt=jkt)
+        return self._tokens.answer(app, signers, opened, jkt=jkt)
 
     async def purge(self) -> None:
         """Forget what nobody asks for any more, for ever; a job of the service."""

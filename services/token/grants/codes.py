@@ -63,6 +63,7 @@ class CodeRedemption:
             InvalidGrant: the code is unknown, another app's, too old, used, or not bound to what was sent; or
             the login that it was granted with is over.
             InvalidTarget: the resource was not granted, or the app has lost it, or all of them, since.
+            Unavailable: a key is not at hand now; the code stays good.
         """
         code = parameters.get("code", "")
         verifier = parameters.get("code_verifier", "")
@@ -72,12 +73,13 @@ class CodeRedemption:
             raise InvalidRequest("The `code_verifier` has not the form of RFC 7636 §4.1.")
         caller = acting_in(caller, app.client.id)
         resources = parameters.several("resource")
+        signers = await self._tokens.signers(app)
         opened, nonce = await self._use(caller, app, code, parameters, jkt)
         if opened is None:
             CODES.labels("refused").inc()
             raise InvalidGrant
         CODES.labels("redeemed").inc()
-        return await self._tokens.answer(app, opened, audience=resources or None, jkt=jkt, nonce=nonce)
+        return self._tokens.answer(app, signers, opened, audience=resources or None, jkt=jkt, nonce=nonce)
 
     async def _use(
         self, caller: CallerContext, app: App, code: str, parameters: Parameters, jkt: str | None

@@ -11,7 +11,7 @@ from contracts.apps import App
 from contracts.oidc_claims import claims_within, requested_claims, user_claims
 from services.token.oauth.issuer_tokens import ID_TOKEN, IssuerTokens
 from services.token.sessions.models import LiveSession
-from services.token.signing.algorithms import Algorithm, base64url
+from services.token.signing.algorithms import Algorithm, Signer, base64url
 
 _TTL: Final = timedelta(minutes=10)
 _HASH_OF: Final = {
@@ -32,14 +32,10 @@ class Authentication:
     nonce: str = ""
 
 
-async def sign_id_token(
-    issuer_tokens: IssuerTokens, app: App, authentication: Authentication, now: datetime
+def sign_id_token(
+    issuer_tokens: IssuerTokens, signer: Signer, app: App, authentication: Authentication, now: datetime
 ) -> str:
-    """Sign the ID token of a grant, for the app whose it is.
-
-    Raises:
-        DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
-    """
+    """Sign the ID token of a grant, for the app whose it is, by a signer of the app's algorithm."""
     session, algorithm = authentication.session, Algorithm(app.id_token_alg)
     grant = session.grant
     if grant is None:
@@ -60,4 +56,4 @@ async def sign_id_token(
     }
     if authentication.nonce:
         claims["nonce"] = authentication.nonce
-    return await issuer_tokens.sign(ID_TOKEN, algorithm, claims, now)
+    return issuer_tokens.sign_by(signer, ID_TOKEN, claims, now)

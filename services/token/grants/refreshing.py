@@ -50,6 +50,7 @@ class GrantRefreshing:
         caller = acting_in(caller, app.client.id)
         scopes, resources = read_scope(parameters.get("scope")), parameters.several("resource")
         await self._check_narrows(app, token, scopes, resources)
+        signers = await self._tokens.signers(app)
         holder = Holder(app.id, jkt, client.is_confidential)
         try:
             session, successor = await self._sessions.rotate(
@@ -57,8 +58,8 @@ class GrantRefreshing:
             )
         except InvalidRefreshToken:
             raise InvalidGrant from None
-        return await self._tokens.answer(
-            app, Opened(session, successor), scopes=scopes, audience=resources or None, jkt=jkt
+        return self._tokens.answer(
+            app, signers, Opened(session, successor), scopes=scopes, audience=resources or None, jkt=jkt
         )
 
     async def _check_narrows(

@@ -25,6 +25,7 @@ from services.token.sessions import refresh_tokens
 from services.token.sessions.models import LiveSession
 from services.token.sessions.service import OPENED
 from services.token.signing.access_tokens import AccessTokens, Delegated, Subject
+from services.token.signing.algorithms import Algorithm, Signer
 from services.token.signing.keyring import Keyring
 
 OFFLINE_ACCESS: Final = "offline_access"
@@ -37,6 +38,14 @@ class Opened:
 
     session: LiveSession
     refresh_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """What signs an app's access tokens, and its ID tokens; None for an app that may have none of these."""
+
+    access_token: Signer
+    id_token: Signer | None
 
 
 class GrantTokens:
@@ -61,6 +70,17 @@ class GrantTokens:
             settings.jwt_refresh_ttl, settings.session_idle_ttl or settings.jwt_refresh_ttl
         )
         self._absolute_ttl = settings.session_absolute_ttl
+
+    async def signers(self, app: App) -> Signers:
+        """Return what `answer` takes; before anything is used up, so that it stays good should this fail.
+
+        Raises:
+            Unavailable: a key is not at hand now.
+        """
+        access_token = await self._keyring.signer(app.client)
+        if OPENID not in app.scopes:
+            return Signers(access_token, None)
+        return Signers(access_token, await self._issuer_tokens.signer(Algorithm(app.id_token_alg)))
 
     async def open(
         self,
@@ -111,9 +131,10 @@ class GrantTokens:
         OPENED.inc()
         return Opened(session, token)
 
-    async def answer(
+    def answer(
         self,
         app: App,
+        signers: Signers,
         opened: Opened,
         *,
         scopes: tuple[str, ...] | None = None,
@@ -125,7 +146,6 @@ class GrantTokens:
 
         Raises:
             InvalidTarget: the app may not ask for any of these resources any more.
-            Unavailable: a key is not at hand now.
         """
         session, now = opened.session, self._clock.now()
         grant = session.grant
@@ -135,13 +155,12 @@ class GrantTokens:
         allowed = tuple(s for s in (grant.scopes if scopes is None else scopes) if s in app.scopes)
         resources = remaining(app, grant.audience if audience is None else audience)
         delegated = Delegated(app.id, allowed, resources, jkt)
-        access = self._access_tokens.sign(
-            await self._keyring.signer(app.client), subject_of(app.client.id, session, delegated), now
-        )
+        whose = subject_of(app.client.id, session, delegated)
+        access = self._access_tokens.sign(signers.access_token, whose, now)
         id_token = ""
-        if OPENID in allowed:
+        if signers.id_token is not None and OPENID in allowed:
             authentication = Authentication(session, allowed, access.token, nonce)
-            id_token = await sign_id_token(self._issuer_tokens, app, authentication, now)
+            id_token = sign_id_token(self._issuer_tokens, signers.id_token, app, authentication, now)
         return TokenAnswer(
             access_token=access.token,
             token_type=token_type(jkt),

@@ -10,7 +10,7 @@ from authservice_validator.jose import decode_base64url, read_object, split
 
 from chassis.errors import Unavailable
 from chassis.ids import new_id
-from services.token.signing.algorithms import Algorithm
+from services.token.signing.algorithms import Algorithm, Signer
 from services.token.signing.keyring import Keyring
 from services.token.signing.models import ISSUER_ID
 from services.token.validation.keys import StoredKeys
@@ -34,7 +34,23 @@ class IssuerTokens:
             ValueError: the issuer has no key of that kind, or signs no such token.
             DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
         """
-        signer = await self._keyring.issuer_signer(algorithm)
+        return self.sign_by(await self.signer(algorithm), typ, claims, now)
+
+    async def signer(self, algorithm: Algorithm) -> Signer:
+        """Return what `sign_by` takes, to be loaded before anything is used up for the token.
+
+        Raises:
+            ValueError: the issuer has no key of that kind.
+            DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
+        """
+        return await self._keyring.issuer_signer(algorithm)
+
+    def sign_by(self, signer: Signer, typ: str, claims: dict[str, object], now: datetime) -> str:
+        """Sign claims, as `sign` does, with a key that is at hand.
+
+        Raises:
+            ValueError: the issuer signs no such token.
+        """
         own = {"iss": self._issuer, "iat": int(now.timestamp()), "jti": str(new_id())}
         return signer.token({**claims, **own}, typ)
 

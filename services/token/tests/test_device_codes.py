@@ -125,3 +125,32 @@ async def test_device_when_refused_or_late_or_logged_out_then_told_so(app: TestA
     assert (await ask(app, logged_out.device_code)).json["error"] == "access_denied"
     assert (await ask(app, "dc_unknown")).json["error"] == "invalid_grant"
     assert (await ask(app, "")).json["error"] == "invalid_request"
+
+
+async def test_tokens_when_a_key_cannot_be_opened_then_500_and_nothing_is_used_up(app: TestApp) -> None:
+    """Neither a device's code, nor an authorization code, nor a refresh token."""
+    login, tenant, system = await app.login(), app.tenant, app.system
+    begun = await begin(app)
+    await decide(app, begun.user_code, login)
+    refresh_token = (await app.tokens(login))["refresh_token"]
+    code = await app.code(login)
+    # Another kind of token from now on, whose key no process has loaded yet, and which is then broken.
+    path = f"/api/admin/clients/{tenant.id}"
+    await system.call("orgs", "PATCH", path, caller=system.admin(), json={"token_mode": "v3_eddsa"})
+    await system.call("token", "GET", f"/.well-known/jwks.json?client_id={tenant.id}", caller=system.admin())
+    broken = (
+        "UPDATE signing_keys SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1) "
+        "WHERE client_id = $1 AND alg = 'EdDSA'"
+    )
+
+    async def statuses() -> list[int]:
+        return [
+            (await ask(app, begun.device_code, process=1)).status,
+            (await app.redeem(code, process=1)).status,
+            (await app.refresh(refresh_token, process=1)).status,
+        ]
+
+    await system.sql("token", broken, tenant.id)
+    assert await statuses() == [500, 500, 500]
+    await system.sql("token", broken, tenant.id)
+    assert await statuses() == [200, 200, 200]
