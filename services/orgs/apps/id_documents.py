@@ -50,9 +50,11 @@ from services.orgs.errors import AppNotFound
 log = structlog.get_logger()
 
 TIMEOUT_SECONDS: Final = 3.0
+_WAIT_SECONDS: Final = 2.0
 MAX_BYTES: Final = 16 * 1024
 _MAX_KEPT: Final = 1000
 _MAX_FETCHES: Final = 16
+_MAX_WAITING: Final = 64
 _MIN_FRESH: Final = timedelta(minutes=1)
 _DEFAULT_FRESH: Final = timedelta(minutes=15)
 _MAX_FRESH: Final = timedelta(days=1)
@@ -116,7 +118,8 @@ class IdDocuments:
 
     Kept at least a minute and at most a day, and never when it is refused. One whose server is away stays
     good for a day after it was fetched: a fault there must not log people out. Requests for one document
-    share one fetch, and of all documents a few are fetched at the same time.
+    share one fetch, and of all documents a few are fetched at the same time; the others wait two
+    seconds at most, and together they are no more than `_MAX_WAITING`.
     """
 
     def __init__(self, db: Database, outbox: Outbox, clock: Clock, http: PublicClient) -> None:
@@ -164,6 +167,8 @@ class IdDocuments:
             return kept.document
         task = self._fetching.get(url)
         if task is None:
+            if len(self._fetching) >= _MAX_WAITING:
+                return self._stale(url, DocumentNotReached("too_many_fetches"))
             # Without the context of whoever asks first: its deadline is not the others'.
             task = asyncio.create_task(self._fetch(url), context=Context())
             self._fetching[url] = task
@@ -175,13 +180,8 @@ class IdDocuments:
         try:
             answer = await self._answer(url)
             document = read_document(url, answer)
-        except DocumentNotReached:
-            kept = self._kept.get(url)
-            if kept is None or now > kept.fetched_at + _MAX_FRESH:
-                raise
-            FETCHES.labels("stale").inc()
-            self._kept[url] = replace(kept, fresh_until=now + _MIN_FRESH)
-            return kept.document
+        except DocumentNotReached as error:
+            return self._stale(url, error)
         except DocumentRefused:
             self._kept.pop(url, None)
             raise
@@ -193,17 +193,29 @@ class IdDocuments:
             self._kept.popitem(last=False)
         return document
 
+    def _stale(self, url: str, error: DocumentNotReached) -> IdDocument:
+        """Return what was fetched within a day, or raise why there is nothing newer."""
+        now, kept = self._clock.now(), self._kept.get(url)
+        if kept is None or now > kept.fetched_at + _MAX_FRESH:
+            raise error
+        FETCHES.labels("stale").inc()
+        self._kept[url] = replace(kept, fresh_until=now + _MIN_FRESH)
+        return kept.document
+
     async def _answer(self, url: str) -> PublicAnswer:
         try:
             parse_document_url(url)
         except PydanticCustomError:
             raise DocumentRefused("url_invalid") from None
         try:
-            async with self._turns:
+            # Who waits too long for a turn has no time left for an answer; both together have the whole time.
+            until = asyncio.get_running_loop().time() + TIMEOUT_SECONDS
+            async with asyncio.timeout(_WAIT_SECONDS) as limit, self._turns:
+                limit.reschedule(until)
                 answer = await self._http.exchange("GET", url, headers={"accept": "application/json"})
         except AddressRefused:
             raise DocumentRefused("address_refused") from None
-        except OutboundFailed:
+        except (OutboundFailed, TimeoutError):
             raise DocumentNotReached("not_reached") from None
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise DocumentNotReached("status_not_200")

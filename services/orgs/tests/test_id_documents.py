@@ -15,7 +15,7 @@ from chassis.errors import AppError, Kind
 from contracts.apps import App, decode_app
 from contracts.gen.internal.orgs.v1 import apps_pb2
 from contracts.gen.internal.orgs.v1.apps_pb2_grpc import AppServiceStub
-from services.orgs.apps.id_documents import MAX_BYTES, fresh_for
+from services.orgs.apps.id_documents import MAX_BYTES, TIMEOUT_SECONDS, fresh_for
 from services.orgs.tests.directories import app_directory, process
 from tests.fake_http import FakeHttp, certified, fake_http
 from tests.harness import System, Tenant
@@ -270,6 +270,23 @@ async def test_document_when_twenty_ask_at_once_then_is_fetched_once(
         await asyncio.gather(*(stub.FindDocument(request) for _ in range(20)))
         await stub.FindDocument(request)
     assert len(site.fake.asked) == before + 1
+
+
+async def test_document_when_more_are_asked_for_than_may_wait_then_all_are_answered_in_time(
+    system: System, site: Site, tenant: Tenant
+) -> None:
+    """H-06: silent servers hold nobody longer than one fetch may take. Positive control: one that answers."""
+    await change(system, tenant, {"settings": {"oidc_client_id_metadata_documents": True}})
+    urls = [site.publish() for _ in range(70)]
+    site.fake.is_silent = True
+    async with asyncio.timeout(2 * TIMEOUT_SECONDS):
+        assert set(await asyncio.gather(*(site.find(url, tenant) for url in urls))) == {None}
+    refused = await system.event(
+        "client_id_document_refused", client_id=tenant.id, after=5, reason="too_many_fetches"
+    )
+    assert refused.data["host"] == "localhost"
+    site.fake.is_silent = False
+    assert await site.find(site.publish(), tenant) is not None
 
 
 async def test_document_when_its_server_is_away_then_stays_good_for_a_day_and_no_longer(
