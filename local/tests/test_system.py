@@ -180,7 +180,10 @@ def test_up_when_a_process_dies_then_it_is_started_again_at_its_address(running:
 def test_run_when_no_service_is_named_then_lists_them(running: Command) -> None:
     refused = local("run", **{**running.env, "SERVICE": "mail"})
     assert refused.returncode == 1
-    assert refused.stderr == "make run: SERVICE=mail is not one of identity, token, orgs, audit, gateway\n"
+    assert (
+        refused.stderr
+        == "make run: SERVICE=mail is not one of identity, token, orgs, federation, audit, gateway\n"
+    )
 
 
 def test_run_when_a_gateway_is_named_then_a_second_one_serves(running: Command) -> None:

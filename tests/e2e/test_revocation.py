@@ -22,6 +22,9 @@ from authservice_validator.stream import RevocationStream
 
 from tests.e2e.stack import Login, Stack, Tenant
 
+# A second is a second only while nothing else runs.
+pytestmark = pytest.mark.alone
+
 WITHIN_SECONDS = 1.0
 """From the answer that something was revoked to its refusal everywhere."""
 

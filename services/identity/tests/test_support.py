@@ -12,6 +12,7 @@ import pytest
 
 from chassis.context import CallerContext
 from chassis.ids import new_id
+from contracts.topology import SERVICES
 from services.identity.tests.conftest import (
     PASSWORD,
     Person,
@@ -340,7 +341,7 @@ async def test_a_session_in_a_users_name_does_nothing_that_is_for_the_user_alone
     system: System, person: Person
 ) -> None:
     _, caller = await impersonated(person, system.admin())
-    attempts: dict[str, list[tuple[str, str]]] = {"identity": [], "token": [], "orgs": [], "audit": []}
+    attempts: dict[str, list[tuple[str, str]]] = {name: [] for name in SERVICES}
     allowed = {("PATCH", "/api/auth/me")}
     document = json.loads(CONTRACT.read_text())
     for path, item in document["paths"].items():
