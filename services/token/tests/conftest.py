@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceAsyncStub
     from contracts.gen.internal.token.v1.verification_pb2_grpc import VerificationServiceAsyncStub
 
-AT_ANY_TIME = {"verify_iat": False}
+AT_ANY_TIME: Options = {"verify_iat": False}
 """For PyJWT, which goes by the machine's clock, and not by the one that tests move."""
 
 MODES = ("v1_hs256", "v2_jwks", "v3_es256", "v3_eddsa")
