@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jwt.types import Options
 
 from chassis.ids import new_id
 from chassis.probes import Probes
