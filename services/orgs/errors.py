@@ -19,6 +19,15 @@ class SlugTaken(Conflict):
     detail = "Another client has this slug."
 
 
+class AudienceTaken(Conflict):
+    """Another client has a resource, and one of both takes client id metadata documents for its own."""
+
+    code = "audience_taken"
+    detail = (
+        "Another client has one of these oidc_audiences. A resource whose client is found by it is of one."
+    )
+
+
 class TokenModeDowngrade(Conflict):
     """A move from public keys back to a shared secret that was not asked for by name."""
 

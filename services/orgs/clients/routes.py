@@ -52,7 +52,11 @@ def routes(clients: ClientService) -> Router:
         limit="admin",
         idempotent=True,
         status_code=201,
-        responses={409: {"description": "`slug_taken`: another client has the slug."}},
+        responses={
+            409: {
+                "description": "`slug_taken`: another client has the slug; `audience_taken`: or a resource."
+            }
+        },
     )
     async def create_client(request: CreateClientRequest, caller: Caller) -> ClientCreatedView:
         """Create a client with one secret and one publishable API key, both shown only here.
@@ -84,7 +88,10 @@ def routes(clients: ClientService) -> Router:
         limit="admin",
         responses={
             404: {"description": "`client_not_found`"},
-            409: {"description": "`token_mode_downgrade`: needs `allow_token_mode_downgrade: true`."},
+            409: {
+                "description": "`token_mode_downgrade`: needs `allow_token_mode_downgrade: true`;"
+                " `audience_taken`: another client has a resource."
+            },
         },
     )
     async def update_client(client_id: UUID, request: UpdateClientRequest, caller: Caller) -> ClientView:

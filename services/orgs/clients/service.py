@@ -25,6 +25,7 @@ from contracts.clients import INVALIDATE, ClientNotFound, TokenMode
 from contracts.relying_party import RelyingPartySettings
 from services.orgs.api_keys import store as key_store
 from services.orgs.api_keys.models import NewApiKey, draw_key
+from services.orgs.apps.tenant import OidcSettings
 from services.orgs.apps.uris import PublicUrls
 from services.orgs.clients import store
 from services.orgs.clients.checked_settings import check_is_ruled, check_oidc, check_settings
@@ -32,7 +33,7 @@ from services.orgs.clients.documents import MASK, Document, check_document, mask
 from services.orgs.clients.models import DEFAULT_CELL, Client, ClientStatus
 from services.orgs.clients.requests import CreateClientRequest, UpdateClientRequest
 from services.orgs.clients.slugs import distinct, slug_from
-from services.orgs.errors import SlugTaken, TokenModeDowngrade
+from services.orgs.errors import AudienceTaken, SlugTaken, TokenModeDowngrade
 
 _FIRST_KEY_NAME = "default"
 _SLUG_ATTEMPTS = 5
@@ -75,6 +76,7 @@ class ClientService:
 
         Raises:
             SlugTaken: another client has the slug that was asked for; a derived one is made distinct.
+            AudienceTaken: another client has a resource that one of both takes documents for.
             UnprocessableRequest: the settings mask a secret that is not stored.
         """
         now = self._clock.now()
@@ -94,6 +96,7 @@ class ClientService:
         secret = draw_key(client.id, KeyKind.SECRET, _FIRST_KEY_NAME, now)
         publishable = draw_key(client.id, KeyKind.PUBLISHABLE, _FIRST_KEY_NAME, now)
         async with self._db.platform() as tx:
+            await _claim_audiences(tx, {}, client)
             client = await self._insert(tx, client, is_slug_chosen=wanted.slug is not None)
             created = events.ClientCreated(target_id=client.id, after=_for_audit(client))
             await self._outbox.emit(tx, created, caller, client_id=client.id)
@@ -152,6 +155,7 @@ class ClientService:
         Raises:
             ClientNotFound: there is none.
             TokenModeDowngrade: back to a shared secret, without saying so.
+            AudienceTaken: another client has a new resource that one of both takes documents for.
             UnprocessableRequest: the merged settings are too large, or mask a secret that is not stored.
         """
         async with self._db.platform() as tx:
@@ -195,6 +199,7 @@ class ClientService:
 
     async def _store_change(self, tx: Tx, caller: CallerContext, before: Client, after: Client) -> Client:
         after = replace(after, updated_at=self._clock.now())
+        await _claim_audiences(tx, before.settings, after)
         await store.update(tx, after)
         shown_before, shown_after = _difference(before, after)
         event = events.ClientUpdated(target_id=after.id, before=shown_before, after=shown_after)
@@ -242,6 +247,16 @@ class ClientService:
             _check_relying_party(merged)
         check_oidc(merged, changes, self._urls)
         return merged
+
+
+async def _claim_audiences(tx: Tx, before: Document, after: Client) -> None:
+    """Refuse resources by which two clients would be found; what was stored before is not judged again."""
+    old, new = OidcSettings.of(before), OidcSettings.of(after.settings)
+    takes_documents = new.client_id_metadata_documents
+    begins = takes_documents and not old.client_id_metadata_documents
+    added = [one for one in new.audiences if begins or one not in old.audiences]
+    if added and await store.is_audience_taken(tx, after.id, added, takes_documents=takes_documents):
+        raise AudienceTaken
 
 
 def _is_downgrade(present: TokenMode, wanted: TokenMode) -> bool:

@@ -12,6 +12,8 @@ from chassis.database import Tx
 from contracts.clients import TokenMode
 from services.orgs.clients.models import Client, ClientStatus
 
+_AUDIENCES = 7_304_118
+
 
 async def insert(tx: Tx, client: Client) -> bool:
     """Add a client; false when another one has its slug."""
@@ -68,6 +70,30 @@ async def of_audiences(tx: Tx, audiences: Sequence[str]) -> list[Client]:
         list(audiences),
     )
     return [client_of(row) for row in rows]
+
+
+async def is_audience_taken(
+    tx: Tx, client_id: UUID, audiences: Sequence[str], *, takes_documents: bool
+) -> bool:
+    """Return whether another client has one of some audiences, and it or this one takes documents.
+
+    Until the transaction ends nobody else is answered: what it writes then is still true.
+    """
+    await tx.execute("SELECT pg_advisory_xact_lock($1)", _AUDIENCES)
+    return bool(
+        await tx.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM clients
+                WHERE id <> $1 AND settings -> 'oidc_audiences' ?| $2::text[]
+                  AND ($3 OR settings -> 'oidc_client_id_metadata_documents' = 'true'::jsonb)
+            )
+            """,
+            client_id,
+            list(audiences),
+            takes_documents,
+        )
+    )
 
 
 async def lock(tx: Tx, client_id: UUID) -> Client | None:

@@ -133,7 +133,10 @@ async def test_document_when_no_one_tenant_takes_it_then_is_not_even_fetched(
     url = site.publish()
     assert await site.find(url, closed) is None
     assert await site.find(url, None, closed.document["settings"]["oidc_audiences"][0]) is None
-    twin = await tenant_with(system, mine)
+    # Of two that have had a resource before that was refused, none is meant.
+    twin = await tenant_with(system)
+    had = "UPDATE clients SET settings = jsonb_set(settings, '{oidc_audiences}', $2::jsonb) WHERE id = $1"
+    await system.sql("orgs", had, twin.id, f'["{mine}"]')
     assert await site.find(url, None, mine) is None
     assert len(site.fake.asked) == before
     await change(system, twin, {"status": "suspended"})
