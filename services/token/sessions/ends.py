@@ -73,13 +73,21 @@ async def _end_grants(tx: Tx, parent_id: UUID, reason: str, now: datetime) -> li
 async def end_sessions(
     tx: Tx, user_id: UUID, reason: str, now: datetime, *, kept: UUID | None = None
 ) -> list[EndedSession]:
-    """End all live sessions and grants of a user, but the one session that is kept; its codes are void."""
+    """End all live sessions and grants of a user, but the one that is kept; its codes, devices' too, are void."""
     ended: list[EndedSession] = []
     if kept is not None:
         await tx.execute(
             """
             DELETE FROM authorization_codes
             WHERE client_id = current_client() AND parent_id = $1 AND session_id IS NULL
+            """,
+            kept,
+        )
+        # Those that were approved in another login find it over.
+        await tx.execute(
+            """
+            UPDATE device_codes SET status = 'refused'
+            WHERE client_id = current_client() AND parent_id = $1 AND status = 'approved'
             """,
             kept,
         )
@@ -109,11 +117,19 @@ async def end_sessions(
 
 
 async def end_grants(tx: Tx, user_id: UUID, app_id: str, reason: str, now: datetime) -> list[EndedSession]:
-    """End what a user granted to an app, and void the codes that nobody has redeemed yet."""
+    """End what a user granted to an app, and void the codes, devices' too, that nobody has redeemed yet."""
     await tx.execute(
         """
         DELETE FROM authorization_codes
         WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND session_id IS NULL
+        """,
+        user_id,
+        app_id,
+    )
+    await tx.execute(
+        """
+        UPDATE device_codes SET status = 'refused'
+        WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND status = 'approved'
         """,
         user_id,
         app_id,

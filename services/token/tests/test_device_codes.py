@@ -127,6 +127,31 @@ async def test_device_when_refused_or_late_or_logged_out_then_told_so(app: TestA
     assert (await ask(app, "")).json["error"] == "invalid_request"
 
 
+async def test_device_when_grants_or_sessions_end_then_an_approval_is_void(app: TestApp, apps: Apps) -> None:
+    """Also where the login that it was given in lives on."""
+    login, other = await app.login(), await apps.public(app.tenant)
+    user = {"client_id": str(app.tenant.id), "user_id": login.user.id}
+    withdrawn, kept = await begin(app), await begin(other)
+    await decide(app, withdrawn.user_code, login)
+    await decide(other, kept.user_code, login)
+    await app.grants.EndGrants(grants_pb2.EndGrantsRequest(app_id=app.id, **user))
+    assert (await ask(app, withdrawn.device_code)).json["error"] == "access_denied"
+    assert (await ask(other, kept.device_code)).status == 200, "what another app was granted goes on"
+
+    of_others, ended = await begin(app), await begin(app)
+    await decide(app, ended.user_code, login)
+    await decide(app, of_others.user_code, await app.login())
+    end = sessions_pb2.EndSessionsRequest(
+        except_session_id=login.session_id, reason="password_changed", **user
+    )
+    await app.token.sessions.EndSessions(end)
+    assert (await ask(app, ended.device_code)).json["error"] == "access_denied"
+    assert (await ask(app, of_others.device_code)).status == 200
+    again = await begin(app)
+    await decide(app, again.user_code, login)
+    assert (await ask(app, again.device_code)).status == 200, "the login itself was kept"
+
+
 async def test_tokens_when_a_key_cannot_be_opened_then_500_and_nothing_is_used_up(app: TestApp) -> None:
     """Neither a device's code, nor an authorization code, nor a refresh token."""
     login, tenant, system = await app.login(), app.tenant, app.system
