@@ -60,22 +60,25 @@ class MachineTokens:
             Unavailable: the key cannot be loaded now.
         """
         if isinstance(client, AuthenticatedAccount):
-            return await self._for_account(caller, client, parameters.get("scope"), jkt)
+            return await self._for_account(caller, client, parameters, jkt)
         if not client.is_confidential or CLIENT_CREDENTIALS not in client.app.grant_types:
             raise UnauthorizedClient
         return await self._for_app(caller, client, parameters, jkt)
 
     async def _for_account(
-        self, caller: CallerContext, client: AuthenticatedAccount, scope: str | None, jkt: str | None
+        self, caller: CallerContext, client: AuthenticatedAccount, parameters: Parameters, jkt: str | None
     ) -> TokenAnswer:
         """Give an account a token: with the scopes it asks for, or with all it has.
 
         Raises:
             InvalidScope: it asks for more than it has, or not in the form of RFC 6749 §3.3.
+            InvalidTarget: it names a resource: an account's tokens are for its tenant (RFC 8707 §2).
             Unavailable: the key cannot be loaded now.
         """
+        if parameters.several("resource"):
+            raise InvalidTarget
         account = client.account
-        granted = _granted(account, scope)
+        granted = _granted(account, parameters.get("scope"))
         tenant = await self._clients.get(account.client_id)
         signer = await self._keyring.signer(tenant)
         machine = Machine(account.client_id, account.id, account.name, client.credential_id, granted, jkt=jkt)

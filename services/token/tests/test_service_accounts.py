@@ -210,6 +210,9 @@ async def test_token_when_request_is_malformed_then_oauth_error(system: System, 
     assert await ask({"grant_type": "password"}) == (400, "unsupported_grant_type")
     for scope in ("*", "invoices:read admin", "invoices:read  invoices:write", "invoices:read\u00a0x", " "):
         assert await ask({**form, "scope": scope}) == (400, "invalid_scope"), scope
+    resource = "https://api.example.com"
+    assert await ask({**form, "resource": resource}) == (400, "invalid_target"), "RFC 8707 §2"
+    assert await ask({**form, "resource": resource}, content_type=json_type) == (400, "invalid_target")
     twice = [("grant_type", "client_credentials"), ("scope", "invoices:read"), ("scope", "invoices:write")]
     assert await ask(twice) == (400, "invalid_request")
     for content in (b"[]", b"{", b'{"grant_type": 1}', b'{"a":"b","a":"c"}', b"[" * 5000):
