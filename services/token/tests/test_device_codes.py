@@ -130,7 +130,7 @@ async def test_device_when_refused_or_late_or_logged_out_then_told_so(app: TestA
 async def test_device_when_grants_or_sessions_end_then_an_approval_is_void(app: TestApp, apps: Apps) -> None:
     """Also where the login that it was given in lives on."""
     login, other = await app.login(), await apps.public(app.tenant)
-    user = {"client_id": str(app.tenant.id), "user_id": login.user.id}
+    user: Any = {"client_id": str(app.tenant.id), "user_id": login.user.id}
     withdrawn, kept = await begin(app), await begin(other)
     await decide(app, withdrawn.user_code, login)
     await decide(other, kept.user_code, login)
