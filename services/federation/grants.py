@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -55,9 +56,17 @@ class Grants:
         return answer.code
 
     async def end_grants(
-        self, client_id: UUID, user_id: UUID, app_id: str, caller: CallerContext | None = None
+        self,
+        client_id: UUID,
+        user_id: UUID,
+        app_id: str,
+        caller: CallerContext | None = None,
+        *,
+        granted_until: datetime | None = None,
     ) -> None:
         """End whatever a user's app holds, its unused codes too; nothing happens where it holds nothing.
+
+        With a time, what was granted later goes on.
 
         Raises:
             Unavailable: the token service is away.
@@ -68,6 +77,7 @@ class Grants:
                 user_id=str(user_id),
                 app_id=app_id,
                 origin=origin_of(caller) if caller else None,
+                granted_until=int(granted_until.timestamp()) if granted_until else 0,
             )
         )
 

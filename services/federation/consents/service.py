@@ -83,12 +83,15 @@ class ConsentService:
     async def on_withdrawn(self, withdrawn: Sequence[Event]) -> None:
         """End the grants behind withdrawn consents; a durable consumer of our own events.
 
-        So that no crash between the two leaves a grant alive, nor one that was made at that very moment.
+        So that no crash between the two leaves a grant alive, nor one that was made at that very moment. What
+        the user granted on a new consent goes on, however late this comes.
         """
         for event in withdrawn:
             if event.client_id is not None:
                 user_id, app_id = UUID(str(event.data["user_id"])), str(event.data["app_id"])
-                await self._grants.end_grants(event.client_id, user_id, app_id)
+                async with self._db.tenant(event.client_id) as tx:
+                    again = await store.granted_at(tx, user_id, app_id)
+                await self._grants.end_grants(event.client_id, user_id, app_id, granted_until=again)
 
     async def on_users_deleted(self, deleted: Sequence[Event]) -> None:
         """Forget the consents of deleted users; a durable consumer."""

@@ -57,6 +57,16 @@ async def grant(tx: Tx, consent_id: UUID, user_id: UUID, asked: Asked, now: date
     return found
 
 
+async def granted_at(tx: Tx, user_id: UUID, app_id: str) -> datetime | None:
+    """Return since when a user's consent at an app stands; None without one."""
+    since: datetime | None = await tx.fetchval(
+        "SELECT granted_at FROM consents WHERE client_id = current_client() AND user_id = $1 AND app_id = $2",
+        user_id,
+        app_id,
+    )
+    return since
+
+
 async def of_user(tx: Tx, user_id: UUID, *, before: UUID | None, limit: int) -> list[Consent]:
     """Return a user's consents, the newest first, older than `before`."""
     rows = await tx.fetch(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
+from chassis.service import Service
 from contracts.gen.internal.token.v1 import sessions_pb2
+from services.federation.consents.service import ConsentService
+from services.federation.grants import Grants
 from services.federation.tests.flow import Browser, RelyingParty, answer_of, fields_of, open_login, sign_up
 from tests.harness import System, Tenant
 
@@ -154,6 +158,40 @@ async def test_consents_when_listed_and_withdrawn_then_grants_end(
     assert (await asking.redeem(pending)).json["error"] == "invalid_grant"
     assert (await asking.userinfo(tokens["access_token"])).status == 401
     assert answer_of(await browser.get(asking.url(prompt="none")))["error"] == "consent_required"
+
+
+async def test_withdrawal_when_told_late_then_what_a_new_consent_gave_goes_on(
+    system: System, acme: Tenant, asking: RelyingParty, browser: Browser, login: sessions_pb2.OpenedSession
+) -> None:
+    """And without a new consent everything ends, also what was redeemed after the withdrawal."""
+
+    async def agree() -> str:
+        approved = await browser.decide(await browser.get(asking.url(scope="openid offline_access")))
+        return str((await asking.redeem(answer_of(approved)["code"])).json["access_token"])
+
+    caller = acme.user_caller(login.user.id, login.session_id)
+    old = await agree()
+    [mine] = (await system.call("federation", "GET", "/api/auth/consents", caller=caller)).json["items"]
+    path = f"/api/auth/consents/{mine['id']}"
+    assert (await system.call("federation", "DELETE", path, caller=caller)).status == 204
+    withdrawn = await system.event("consent_withdrawn", client_id=acme.id, app_id=asking.id)
+    assert (await asking.userinfo(old)).status == 401
+    with system.clock.advanced(timedelta(seconds=30)):
+        new, pending = await agree(), answer_of(await browser.get(asking.url()))["code"]
+        async with (
+            system.db("federation") as db,
+            system.channel("token", caller="federation") as channel,
+        ):
+            service = Service(system.settings("federation"), system.clock)
+            consents = ConsentService(db, service.outbox, system.clock, Grants(channel))
+
+            await consents.on_withdrawn([withdrawn])
+
+            assert (await asking.userinfo(new)).status == 200
+            assert (await asking.redeem(pending)).status == 200
+            await system.sql("federation", "DELETE FROM consents WHERE client_id = $1", acme.id)
+            await consents.on_withdrawn([withdrawn])
+            assert (await asking.userinfo(new)).status == 401
 
 
 async def test_consents_when_many_then_paged(

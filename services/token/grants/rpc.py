@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from chassis.clock import Clock
 from chassis.errors import InvalidRequest
@@ -161,7 +162,8 @@ class GrantsRpc(GrantServiceServicer):
     ) -> grants_pb2.EndGrantsResponse:
         """End what a user granted to an app."""
         caller = caller_behind(request.origin, parse_id(request.client_id, "client_id"))
-        await self._sessions.end_grants(caller, parse_id(request.user_id, "user_id"), request.app_id)
+        user_id = parse_id(request.user_id, "user_id")
+        await self._sessions.end_grants(caller, user_id, request.app_id, _time(request.granted_until))
         return grants_pb2.EndGrantsResponse()
 
     async def ReadIdToken(
@@ -185,6 +187,18 @@ class GrantsRpc(GrantServiceServicer):
         except ValueError as error:
             raise InvalidRequest("this cannot be signed") from error
         return grants_pb2.SignTokenResponse(token=token)
+
+
+def _time(seconds: int) -> datetime | None:
+    """Read a time that may be left out.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    except (OverflowError, ValueError, OSError) as error:
+        raise InvalidRequest("a time is out of bounds") from error
 
 
 def authorization_of(message: grants_pb2.Authorization) -> Authorization:

@@ -73,7 +73,7 @@ async def _end_grants(tx: Tx, parent_id: UUID, reason: str, now: datetime) -> li
 async def end_sessions(
     tx: Tx, user_id: UUID, reason: str, now: datetime, *, kept: UUID | None = None
 ) -> list[EndedSession]:
-    """End all live sessions and grants of a user, but the one that is kept; its codes, devices' too, are void."""
+    """End all live sessions and grants of a user, but the session that is kept; its codes are void."""
     ended: list[EndedSession] = []
     if kept is not None:
         await tx.execute(
@@ -116,30 +116,45 @@ async def end_sessions(
     return ended
 
 
-async def end_grants(tx: Tx, user_id: UUID, app_id: str, reason: str, now: datetime) -> list[EndedSession]:
-    """End what a user granted to an app, and void the codes, devices' too, that nobody has redeemed yet."""
+async def end_grants(
+    tx: Tx,
+    user_id: UUID,
+    app_id: str,
+    reason: str,
+    now: datetime,
+    *,
+    granted_until: datetime | None = None,
+) -> list[EndedSession]:
+    """End what a user granted to an app, and void the codes, devices' too, that nobody has redeemed yet.
+
+    With a time only what was granted until then; a device's code counts by when the device asked.
+    """
     await tx.execute(
         """
         DELETE FROM authorization_codes
         WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND session_id IS NULL
+          AND ($3::timestamptz IS NULL OR created_at <= $3)
         """,
         user_id,
         app_id,
+        granted_until,
     )
     await tx.execute(
         """
         UPDATE device_codes SET status = 'refused'
         WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND status = 'approved'
+          AND ($3::timestamptz IS NULL OR created_at <= $3)
         """,
         user_id,
         app_id,
+        granted_until,
     )
     rows = await tx.fetch(
         """
         WITH doomed AS (
             SELECT id FROM sessions
             WHERE client_id = current_client() AND user_id = $1 AND app_id = $2 AND ended_at IS NULL
-              AND expires_at > $4
+              AND expires_at > $4 AND ($5::timestamptz IS NULL OR created_at <= $5)
             ORDER BY id FOR UPDATE
         )
         UPDATE sessions AS s SET ended_at = $4, end_reason = $3 FROM doomed WHERE s.id = doomed.id
@@ -149,5 +164,6 @@ async def end_grants(tx: Tx, user_id: UUID, app_id: str, reason: str, now: datet
         app_id,
         reason,
         now,
+        granted_until,
     )
     return [EndedSession(**row) for row in rows]

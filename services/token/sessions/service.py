@@ -225,11 +225,15 @@ class SessionService:
         await self._revocations.announce()
         return len(ended)
 
-    async def end_grants(self, caller: CallerContext, user_id: UUID, app_id: str) -> None:
-        """End what a user granted to an app, codes that wait included."""
+    async def end_grants(
+        self, caller: CallerContext, user_id: UUID, app_id: str, granted_until: datetime | None = None
+    ) -> None:
+        """End what a user granted to an app, or did until a time, codes that wait included."""
         now = self._clock.now()
         async with self._db.tenant(caller.require_client()) as tx:
-            ended = await ends.end_grants(tx, user_id, app_id, EndReason.GRANT_REVOKED, now)
+            ended = await ends.end_grants(
+                tx, user_id, app_id, EndReason.GRANT_REVOKED, now, granted_until=granted_until
+            )
             await self.record_ended(tx, caller, ended, EndReason.GRANT_REVOKED, now)
         await self._revocations.announce()
 

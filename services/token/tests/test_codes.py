@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import timedelta
@@ -222,6 +223,11 @@ async def test_code_when_its_login_or_time_is_over_then_refused(app: TestApp, ap
     end = grants_pb2.EndGrantsRequest(
         client_id=str(app.tenant.id), user_id=login.user.id, app_id=app.id, origin=ORIGIN
     )
+    earlier = grants_pb2.EndGrantsRequest(granted_until=int(time.time()) - 60)
+    earlier.MergeFrom(end)
+    await app.grants.EndGrants(earlier)
+    assert (await app.redeem(code)).status == 200, "it was granted later"
+    code = await app.code(login)
     await app.grants.EndGrants(end)
     assert (await app.redeem(code)).json["error"] == "invalid_grant"
     assert (await app.redeem(await app.code(login))).status == 200

@@ -620,9 +620,12 @@ class EndGrantsRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     APP_ID_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    GRANTED_UNTIL_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     user_id: _builtins.str
     app_id: _builtins.str
+    granted_until: _builtins.int
+    """Unix seconds: what was granted later goes on. 0 ends all."""
     @_builtins.property
     def origin(self) -> _origin_pb2.Origin:
         """Not set when nobody is behind it."""
@@ -634,10 +637,11 @@ class EndGrantsRequest(_message.Message):
         user_id: _builtins.str = ...,
         app_id: _builtins.str = ...,
         origin: _origin_pb2.Origin | None = ...,
+        granted_until: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "client_id", b"client_id", "origin", b"origin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "client_id", b"client_id", "granted_until", b"granted_until", "origin", b"origin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
