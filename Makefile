@@ -35,7 +35,7 @@ run: local-env ## Run one more process beside a running system: make run SERVICE
 
 test: dev-env ## Run all tests, on real servers (ARGS="-k login" for some)
 ifeq ($(strip $(ARGS)),)
-	@$(VENV)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup -m "not alone"
+	@$(VENV)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder -m "not alone"
 	@$(VENV)/pytest -m alone
 else
 	@$(VENV)/pytest $(ARGS)

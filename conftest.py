@@ -13,8 +13,6 @@ from local.servers import Servers, start_servers
 from tests.harness import System, Tenant
 
 _ROOT = Path(__file__).parent
-_STACKS = {"e2e": ("tests/e2e/", "tests/interop/"), "contract": ("tests/contract/",)}
-"""Folders whose tests share a running system, by the name of the group."""
 
 
 def pytest_runtest_setup() -> None:
@@ -23,17 +21,14 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may run beside what, for `make test`, which runs the suite on several processes.
+    """Order the suite for `make test`, which runs its files on several processes.
 
-    The tests of a file share a process, and so do those that share a running system of tests/conftest.py,
-    which come first, being the longest. What takes servers away runs alone.
+    The files that need a running system come first, being the longest; each process starts one of its own.
+    What takes servers away runs alone.
     """
     for item in items:
-        folder = item.path.relative_to(_ROOT).as_posix()
-        if folder.startswith("tests/chaos/"):
+        if item.path.is_relative_to(_ROOT / "tests" / "chaos"):
             item.add_marker(pytest.mark.alone)
-        shared = next((name for name, folders in _STACKS.items() if folder.startswith(folders)), folder)
-        item.add_marker(pytest.mark.xdist_group(shared))
     items.sort(key=lambda item: not item.path.is_relative_to(_ROOT / "tests"))
 
 
