@@ -44,8 +44,12 @@ class App:
         return pyotp.TOTP(self.secret).generate_otp(self.present + offset)
 
     def code(self) -> str:
-        """A code that it has not shown before; moves the clock on where the window has none left."""
-        step = max(self.shown + 1, self.present - 1)
+        """A code that it has not shown before; moves the clock on where the window has none left.
+
+        One that is about to leave the window is not shown: a busy machine might take it too late.
+        """
+        into_step = self.system.clock.now().timestamp() % STEP_SECONDS
+        step = max(self.shown + 1, self.present - (into_step < STEP_SECONDS / 2))
         while step > self.present + 1:
             self.system.clock.offset += timedelta(seconds=STEP_SECONDS)
         self.shown = step

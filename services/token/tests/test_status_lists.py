@@ -79,9 +79,14 @@ async def test_list_when_fetched_then_signed_by_the_issuer_and_as_the_draft_says
     assert (claims["ttl"], claims["status_list"]["bits"]) == (10, 1)
     assert len(unpacked(claims["status_list"]["lst"])) * 8 == LIST_SIZE > claim["idx"]
     # It stays the same for a while, and says so in every process; and is another when it says something else.
-    known = {"if-none-match": answer.headers["etag"]}
-    for process in (0, 1):
-        assert (await fetch(token, claim["uri"], process=process, headers=known)).status == 304
+    # The list is of all tenants: what ended another test's session meanwhile has made it another one.
+    for _ in range(3):
+        known = {"if-none-match": (await fetch(token, claim["uri"])).headers["etag"]}
+        again = [await fetch(token, claim["uri"], process=process, headers=known) for process in (0, 1)]
+        if [one.status for one in again] == [304, 304]:
+            break
+    else:
+        pytest.fail("no two processes agree on a list")
     await token.post(tenant, "/api/auth/logout", json={"refresh_token": opened.refresh_token})
     await dies(token, opened.access_token)
     assert (await fetch(token, claim["uri"], headers=known)).status == 200
