@@ -246,7 +246,9 @@ class Revocation(_message.Message):
     kind: Global___Revocation.Kind.ValueType
     id: _builtins.str
     client_id: _builtins.str
-    """The tenant whose tokens it names: what another's are called does not matter."""
+    """The tenant whose tokens it names: what another's are called does not matter. The nil id, of a key: one of the
+    issuer's own, and it counts for every tenant.
+    """
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
