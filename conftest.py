@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ async def system(servers: Servers) -> AsyncIterator[System]:
     """All services, in this event loop, on the real servers; called as the gateway calls them."""
     async with System.started(servers) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def put_clock_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no test leave the clock of the services where it moved it: the next goes by the machine's."""
+    if "system" not in request.fixturenames:
+        yield
+        return
+    system: System = request.getfixturevalue("system")
+    yield
+    system.clock.offset = timedelta(0)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from local.system import System
 PASSWORD = "violet-harbour-27-lanterns"
 MODES = {"RS256": "v2_jwks", "ES256": "v3_es256"}
 
-_CLASSES = ("DEFAULT", "LOGIN", "SIGNUP", "REFRESH", "SENSITIVE", "PUBLIC", "ADMIN", "DECISION")
+_CLASSES = ("DEFAULT", "LOGIN", "SIGNUP", "REFRESH", "SENSITIVE", "PUBLIC", "OAUTH", "ADMIN", "DECISION")
 _ENVIRONMENT = {
     **{f"RATE_LIMIT_{name}": "9999999/60" for name in _CLASSES},
     # Many logins of one user at once are many attempts that are not decided yet.

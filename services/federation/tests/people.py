@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
-import pyotp
-import pytest
-
+from tests.authenticator_app import App
 from tests.harness import Answer, System, Tenant
 from tests.webauthn_device import Device
 
 PASSWORD = "violet-harbour-27-lanterns"
 PAGE = "http://localhost:8080"
-_STEP = 30
-
-
-@pytest.fixture
-def clock_of_apps(system: System) -> Iterator[None]:
-    """Put the clock back that `Person.code` moves on."""
-    before = system.clock.offset
-    yield
-    system.clock.offset = before
 
 
 @dataclass(slots=True)
@@ -36,9 +23,8 @@ class Person:
     email: str
     id: str
     session_id: str
-    secret: str = ""
+    app: App | None = None
     recovery_codes: list[str] = field(default_factory=list)
-    shown: int = 0
 
     @classmethod
     async def new(cls, system: System, tenant: Tenant) -> Person:
@@ -61,28 +47,22 @@ class Person:
 
     async def protect(self) -> Person:
         """Set up an authenticator app."""
-        self.secret = (await self.call("totp/setup", {})).json["secret"]
+        self.app = App(self.system, (await self.call("totp/setup", {})).json["secret"])
         answer = await self.call("totp/enable", {"code": self.code()})
         self.recovery_codes = list(answer.json["recovery_codes"])
         return self
 
     def code(self) -> str:
-        """A code that the app has not shown before; moves the clock on where the window has none left."""
-        step = max(self.shown + 1, self._present - 1)
-        while step > self._present + 1:
-            self.system.clock.offset += timedelta(seconds=_STEP)
-        self.shown = step
-        return pyotp.TOTP(self.secret).generate_otp(step)
+        """A code that the app has not shown before."""
+        return self._app_at_hand.code()
 
     def wrong_code(self) -> str:
         """Six digits that are no code near now."""
-        totp = pyotp.TOTP(self.secret)
-        near = {totp.generate_otp(self._present + offset) for offset in range(-4, 5)}
-        return next(code for number in range(20) if (code := f"{number:06d}") not in near)
+        return self._app_at_hand.wrong()
 
     async def register(self, device: Device) -> None:
         """Register a device's passkey; a user with an app shows a code of it."""
-        proof = {"code": self.code()} if self.secret else {}
+        proof = {"code": self.code()} if self.app else {}
         begun = (await self.call("passkey/register/begin", proof)).json
         made = device.create(begun["options"], origin=PAGE)
         await self.call(f"passkey/register/finish?session_id={begun['session_id']}", {"credential": made})
@@ -102,5 +82,6 @@ class Person:
         return [dict(row) for row in rows]
 
     @property
-    def _present(self) -> int:
-        return int(self.system.clock.now().timestamp()) // _STEP
+    def _app_at_hand(self) -> App:
+        assert self.app is not None, "no app is set up"
+        return self.app

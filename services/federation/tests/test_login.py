@@ -10,12 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from services.federation.tests.browser import CALLBACK, Browser, Shown, authorization
-from services.federation.tests.people import PAGE, PASSWORD, Person, clock_of_apps
+from services.federation.tests.people import PAGE, PASSWORD, Person
+from tests.authenticator_app import App
 from tests.harness import System, Tenant
 from tests.webauthn_device import Device
-
-__all__ = ["clock_of_apps"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 SETTINGS = {"oidc_redirect_uris": [CALLBACK], "auth_ui": {"brand_name": "Acme"}}
 
@@ -157,7 +155,8 @@ async def test_user_who_must_have_a_second_factor_sets_it_up_first(system: Syste
     # Back and elsewhere nothing leads around it.
     for path in ("/login/second-factor", "/authorize/resume"):
         assert (await browser.get(page.url.replace("/login/enrollment", path))).path == "/login"
-    [person.secret] = re.findall(r'aria-label="([A-Z2-7]{32})"', page.text)
+    [secret] = re.findall(r'aria-label="([A-Z2-7]{32})"', page.text)
+    person.app = App(person.system, secret)
     wrong = await browser.submit(page, code=person.wrong_code())
     assert (wrong.answer.status, "<svg" in wrong.text) == (422, False)
     codes = await browser.submit(page, code=person.code())

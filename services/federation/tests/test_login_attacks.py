@@ -12,11 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from services.federation.tests.browser import CALLBACK, Browser, Shown, authorization
-from services.federation.tests.people import PASSWORD, Person, clock_of_apps
+from services.federation.tests.people import PASSWORD, Person
 from tests.harness import System, Tenant
-
-__all__ = ["clock_of_apps"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 
 @pytest.fixture(scope="session")

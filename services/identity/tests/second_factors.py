@@ -5,60 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json as json_module
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-import pyotp
-import pytest
-
 from services.identity.tests.conftest import Person, address, another_identity, sign_up
-from services.identity.totp.codes import STEP_SECONDS
+from tests.authenticator_app import App
 from tests.harness import Answer, System, Tenant
-
-
-@pytest.fixture
-def clock_of_apps(system: System) -> Iterator[None]:
-    """Put the clock back that `App.code` moves on."""
-    before = system.clock.offset
-    yield
-    system.clock.offset = before
-
-
-@dataclass(slots=True)
-class App:
-    """An authenticator app: shows a fresh code each time, or that of a certain step."""
-
-    system: System
-    secret: str
-    shown: int = 0
-
-    @property
-    def present(self) -> int:
-        """The step that it is now."""
-        return int(self.system.clock.now().timestamp()) // STEP_SECONDS
-
-    def at(self, offset: int) -> str:
-        """The code of a step beside the present one."""
-        return pyotp.TOTP(self.secret).generate_otp(self.present + offset)
-
-    def code(self) -> str:
-        """A code that it has not shown before; moves the clock on where the window has none left.
-
-        One that is about to leave the window is not shown: a busy machine might take it too late.
-        """
-        into_step = self.system.clock.now().timestamp() % STEP_SECONDS
-        step = max(self.shown + 1, self.present - (into_step < STEP_SECONDS / 2))
-        while step > self.present + 1:
-            self.system.clock.offset += timedelta(seconds=STEP_SECONDS)
-        self.shown = step
-        return pyotp.TOTP(self.secret).generate_otp(step)
-
-    def wrong(self) -> str:
-        """Six digits that are no code near now."""
-        near = {self.at(offset) for offset in range(-4, 5)}
-        return next(code for number in range(20) if (code := f"{number:06d}") not in near)
 
 
 @dataclass(frozen=True, slots=True)

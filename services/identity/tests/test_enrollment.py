@@ -7,18 +7,9 @@ import asyncio
 import pytest
 
 from services.identity.tests.conftest import PASSWORD, another_identity, log_in
-from services.identity.tests.second_factors import (
-    MFA_REQUIRED,
-    App,
-    claims_of,
-    clock_of_apps,
-    enrolling,
-    new_enrolling,
-)
+from services.identity.tests.second_factors import MFA_REQUIRED, claims_of, enrolling, new_enrolling
+from tests.authenticator_app import App
 from tests.harness import System, Tenant
-
-__all__ = ["clock_of_apps"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 
 @pytest.fixture

@@ -30,20 +30,18 @@ from services.identity.tests.pages import ORIGIN as PAGE
 from services.identity.tests.pages import log_in_by, plant
 from services.identity.tests.second_factors import (
     MFA_REQUIRED,
-    App,
     call_as,
     claims_of,
-    clock_of_apps,
     enrolling,
     new_person,
     protect,
 )
 from services.identity.tests.test_rpc import auth, gateway
+from tests.authenticator_app import App
 from tests.harness import ORIGIN, Answer, System, Tenant
 from tests.webauthn_device import Device
 
-__all__ = ["auth", "clock_of_apps", "gateway"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
+__all__ = ["auth", "gateway"]
 
 REPOSITORY = Path(__file__).parents[3]
 CONTRACT: dict[str, Any] = json.loads((REPOSITORY / "gateway" / "openapi.json").read_text())

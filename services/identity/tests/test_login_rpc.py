@@ -16,19 +16,15 @@ from services.identity.tests.hosted import Hosted
 from services.identity.tests.pages import plant, register
 from services.identity.tests.second_factors import (
     MFA_REQUIRED,
-    App,
     Protected,
-    clock_of_apps,
     new_enrolling,
     new_person,
     new_protected,
 )
 from services.identity.tests.test_rpc import refusal
+from tests.authenticator_app import App
 from tests.harness import System, Tenant
 from tests.webauthn_device import Device
-
-__all__ = ["clock_of_apps"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 
 @pytest.fixture

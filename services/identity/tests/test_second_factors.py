@@ -18,16 +18,12 @@ from services.identity.tests.second_factors import (
     Protected,
     at_two_processes,
     call_as,
-    clock_of_apps,
     new_person,
     new_protected,
     show,
 )
 from services.identity.totp.codes import STEP_SECONDS
 from tests.harness import Answer, System, Tenant
-
-__all__ = ["clock_of_apps"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 THRESHOLD = 10
 ATTEMPTS = 5

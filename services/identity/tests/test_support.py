@@ -21,11 +21,9 @@ from services.identity.tests.conftest import (
     sign_up,
 )
 from services.identity.tests.pages import log_in_by, plant
-from services.identity.tests.second_factors import claims_of, clock_of_apps, new_protected
+from services.identity.tests.second_factors import claims_of, new_protected
 from tests.harness import Answer, System, Tenant
 from tests.webauthn_device import Device
-
-__all__ = ["clock_of_apps"]
 
 CONTRACT = Path(__file__).parents[3] / "gateway" / "openapi.json"
 USERS = "/api/admin/clients/{}/users"
@@ -372,7 +370,6 @@ async def test_a_session_in_a_users_name_does_nothing_that_is_for_the_user_alone
     assert changed.status == 200
 
 
-@pytest.mark.usefixtures("clock_of_apps")
 async def test_lost_factors_are_removed_by_support_with_every_session_and_login_that_waits(
     system: System, tenant: Tenant
 ) -> None:

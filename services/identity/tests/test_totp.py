@@ -13,20 +13,16 @@ import pytest
 from services.identity.tests.conftest import PASSWORD, another_identity
 from services.identity.tests.second_factors import (
     MFA_REQUIRED,
-    App,
     Protected,
     call_as,
-    clock_of_apps,
     new_enrolling,
     new_person,
     new_protected,
     protect,
     set_up,
 )
+from tests.authenticator_app import App
 from tests.harness import Answer, System, Tenant
-
-__all__ = ["clock_of_apps"]
-pytestmark = pytest.mark.usefixtures("clock_of_apps")
 
 
 def now(system: System) -> int:
