@@ -10,7 +10,7 @@ from uuid import UUID
 from chassis.context import Access, CallerContext
 from contracts.admin_roles import permissions_of
 from services.identity.tests.conftest import address
-from services.identity.tests.second_factors import App
+from tests.authenticator_app import App
 from tests.harness import Answer, System
 
 USERS = "/api/admin/users"
