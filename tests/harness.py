@@ -307,8 +307,19 @@ class System:
         assert answer.status == 201, answer.body
         return answer.json["app"]["id"], answer.json["client_secret"] or ""
 
-    async def event(self, event_type: str, *, client_id: UUID | None, after: int = 0, **data: Any) -> Event:
-        """Wait for an event of a type and tenant; `after` skips as many, `data` members must match."""
+    async def event(
+        self,
+        event_type: str,
+        *,
+        client_id: UUID | None,
+        target_id: str | None = None,
+        after: int = 0,
+        **data: Any,
+    ) -> Event:
+        """Wait for an event of a type and tenant, and of a target perhaps; `data` members must match.
+
+        `after` skips as many.
+        """
         deadline = asyncio.get_running_loop().time() + EVENT_SECONDS
         while True:
             found = [
@@ -316,6 +327,7 @@ class System:
                 for event in self.events
                 if event.type == event_type
                 and event.client_id == client_id
+                and target_id in (None, event.target_id)
                 and all(event.data.get(name) == value for name, value in data.items())
             ]
             if len(found) > after:

@@ -132,6 +132,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         service.outbox,
         apps=apps,
         grants=grants,
+        consents=consents,
         limiter=RateLimiter(service.redis, settings.redis_key_prefix),
     )
     device_pages = DevicePages(

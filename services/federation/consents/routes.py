@@ -45,7 +45,7 @@ def routes(consents: ConsentService, cursors: Cursors) -> Router:
     ) -> Page[ConsentView]:
         """List which apps may do what in the user's name, the newest first.
 
-        Apps that the tenant trusts are not asked about, and not in the list.
+        Apps that the tenant trusts are not asked about, and not in the list unless they asked all the same.
         """
         scope = f"consents|{caller.client_id}|{caller.user_id}"
         before = UUID(str(cursors.read(cursor, scope)[0])) if cursor else None

@@ -159,10 +159,18 @@ class DevicePages:
         if login is None or form.get("user") != str(login.user_id):
             # Somebody else is logged in by now: whoever it is has not been asked.
             return see_other(f"{CONFIRM}?{urlencode({'request': waiting.handle})}")
-        await self._devices.decide(caller, waiting.request, login, approves=decision)
+        page = await self._decide(caller, waiting, login, approves=decision)
         await self._waiting.take(waiting)
-        page = DeviceDonePage() if decision else DeviceDeniedPage()
         return render(page, waiting.client, languages_of(http, waiting.languages))
+
+    async def _decide(
+        self, caller: CallerContext, waiting: WaitingDevice, login: Login, *, approves: bool
+    ) -> DeviceDonePage | DeviceDeniedPage:
+        if approves:
+            await self._devices.approve(caller, waiting, login)
+            return DeviceDonePage()
+        await self._devices.deny(caller, waiting, login)
+        return DeviceDeniedPage()
 
     def _place(self, ip: str) -> str:
         """Return from where a device asked, as far as is known."""

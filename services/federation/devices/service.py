@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
@@ -23,7 +25,8 @@ from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
 from contracts.origins import origin_of
 from services.federation.authorize.models import OFFLINE_ACCESS, OPENID
 from services.federation.authorize.parameters import Parameters
-from services.federation.devices.models import DeviceCode, DeviceRequest
+from services.federation.consents.service import ConsentService, asked_by
+from services.federation.devices.models import DeviceCode, DeviceRequest, WaitingDevice
 from services.federation.errors import (
     AuthorizationRequestGone,
     InvalidClient,
@@ -53,13 +56,21 @@ class DeviceService:
     """Takes requests of devices, and leads their users to an answer."""
 
     def __init__(
-        self, token: Channel, outbox: Outbox, *, apps: AppDirectory, grants: Grants, limiter: RateLimiter
+        self,
+        token: Channel,
+        outbox: Outbox,
+        *,
+        apps: AppDirectory,
+        grants: Grants,
+        consents: ConsentService,
+        limiter: RateLimiter,
     ) -> None:
-        """Take the token service, which keeps the codes, and who counts guesses."""
+        """Take the token service, which keeps the codes, who remembers answers, and who counts guesses."""
         self._stub = cast("GrantServiceAsyncStub", GrantServiceStub(cast("Any", token.for_stubs)))
         self._outbox = outbox
         self._apps = apps
         self._grants = grants
+        self._consents = consents
         self._limiter = limiter
 
     async def request(self, caller: CallerContext, authorization: str, parameters: Parameters) -> DeviceCode:
@@ -121,14 +132,23 @@ class DeviceService:
             datetime.fromtimestamp(found.expires_at, UTC),
         )
 
-    async def decide(
-        self, caller: CallerContext, request: DeviceRequest, login: Login, *, approves: bool
-    ) -> None:
-        """Answer a device in a user's name: all that it asked for, or nothing; of many answers one counts.
+    async def approve(self, caller: CallerContext, waiting: WaitingDevice, login: Login) -> None:
+        """Give a device, in a user's name, all that it asked for; of many answers to a device one counts.
+
+        What the user agrees to is remembered before the device can have it, so that nothing is ever granted
+        that the user does not find in the list of consents and can take back there. It is the same consent
+        as `/authorize` asks for, of the same app, and spares the user the same question there: a code goes to
+        a redirect URI of the app's alone. The reverse does not hold. Here the user is always asked, since who
+        holds the device is unknown (RFC 8628 §5.4): anybody may have begun, and sent the user the code.
 
         Raises:
             AuthorizationRequestGone: it was answered meanwhile, waits no more, or the login has ended.
         """
+        request = waiting.request
+        with _gone_when_not_found():
+            await self._stub.FindDeviceCode(grants_pb2.FindDeviceCodeRequest(user_code=request.user_code))
+        asked = asked_by(waiting.app, request.scopes, request.resources)
+        await self._consents.grant(caller, login.client_id, login.user_id, asked)
         authorization = grants_pb2.Authorization(
             client_id=str(request.client_id),
             app_id=request.app_id,
@@ -137,19 +157,29 @@ class DeviceService:
             scopes=request.scopes,
             resources=request.resources,
         )
-        try:
+        with _gone_when_not_found():
             await self._stub.DecideDeviceCode(
                 grants_pb2.DecideDeviceCodeRequest(
-                    user_code=request.user_code,
-                    authorization=authorization if approves else None,
+                    user_code=request.user_code, authorization=authorization, origin=origin_of(caller)
+                )
+            )
+        DEVICES.labels("approved").inc()
+
+    async def deny(self, caller: CallerContext, waiting: WaitingDevice, login: Login) -> None:
+        """Refuse a device in a user's name; what the user agreed to before stays.
+
+        Raises:
+            AuthorizationRequestGone: it was answered meanwhile, or waits no more.
+        """
+        with _gone_when_not_found():
+            await self._stub.DecideDeviceCode(
+                grants_pb2.DecideDeviceCodeRequest(
+                    user_code=waiting.request.user_code,
+                    user_id=str(login.user_id),
                     origin=origin_of(caller),
                 )
             )
-        except AppError as error:
-            if error.kind is not Kind.NOT_FOUND:
-                raise
-            raise AuthorizationRequestGone from error
-        DEVICES.labels("approved" if approves else "denied").inc()
+        DEVICES.labels("denied").inc()
 
     async def _count(self, caller: CallerContext, browser_secret: str) -> None:
         browser = hashlib.sha256(browser_secret.encode("utf-8", "surrogatepass")).hexdigest()
@@ -164,6 +194,17 @@ class DeviceService:
         if over:
             DEVICES.labels("limited").inc()
             raise RateLimited(retry_after=max(decision.reset for decision in over))
+
+
+@contextmanager
+def _gone_when_not_found() -> Iterator[None]:
+    """Tell the user, whose page is of a request that waits no more."""
+    try:
+        yield
+    except AppError as error:
+        if error.kind is not Kind.NOT_FOUND:
+            raise
+        raise AuthorizationRequestGone from error
 
 
 def _scopes(app: App, text: str) -> tuple[str, ...]:

@@ -17,9 +17,18 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from chassis.probes import Probes
-from contracts.apps import DEVICE_CODE, REFRESH_TOKEN
+from contracts.apps import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
 from services.federation.devices.service import OF_ADDRESS, OF_BROWSER
-from services.federation.tests.flow import Browser, RelyingParty, anybody, fields_of, open_login, user_of
+from services.federation.tests.flow import (
+    REDIRECT,
+    Browser,
+    RelyingParty,
+    answer_of,
+    anybody,
+    fields_of,
+    open_login,
+    user_of,
+)
 from services.federation.tests.test_userinfo import ask
 from tests.harness import BASE_URL, Answer, System, Tenant
 
@@ -109,8 +118,8 @@ async def test_device_gets_its_tokens_when_its_user_agrees(
         assert b"<b>" not in asked.body
     approved = await browser.post("/device/confirm", {**fields_of(asked), "decision": "approve"})
     assert (approved.status, fields_of(approved)) == (200, {})
-    answered = await system.event("device_answered", client_id=acme.id, is_approved=True)
-    assert (answered.target_id, answered.actor_id) == (tv.id, user.id)
+    answered = await system.event("device_answered", client_id=acme.id, target_id=tv.id, is_approved=True)
+    assert answered.actor_id == user.id
 
     tokens = await poll(tv, device["device_code"], after=12)
     assert tokens.status == 200, tokens.body
@@ -267,6 +276,9 @@ async def test_device_when_refused_expired_or_its_login_over_then_nothing(
     form = {**fields_of(await question(browser, denied["user_code"])), "decision": "deny"}
     assert (await browser.post("/device/confirm", form)).status == 200
     assert (await poll(tv, denied["device_code"])).json["error"] == "access_denied"
+    refused = await system.event("device_answered", client_id=acme.id, target_id=tv.id, is_approved=False)
+    assert refused.actor_id == login.user.id
+    assert not await system.sql("federation", "SELECT 1 FROM consents WHERE app_id = $1", tv.id)
 
     late = await shown(tv)
     form = {**fields_of(await question(browser, late["user_code"])), "decision": "approve"}
@@ -282,6 +294,54 @@ async def test_device_when_refused_expired_or_its_login_over_then_nothing(
     confirm = {**fields_of(page), "decision": "logout"}
     assert (await browser.post("/logout/confirm", confirm)).status == 200
     assert (await poll(tv, over["device_code"])).json["error"] in ("access_denied", "invalid_grant")
+
+
+async def test_approval_is_a_consent_that_the_user_finds_and_takes_back(system: System, acme: Tenant) -> None:
+    """As of `/authorize`, which does not ask for the same again; on a device's page each time (§5.4)."""
+    made = await system.app(
+        acme,
+        name="TV",
+        redirect_uris=[REDIRECT],
+        token_endpoint_auth_method="none",
+        grant_types=[AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN],
+    )
+    tv, browser, login = RelyingParty(system, acme, *made), Browser(system), await open_login(system, acme)
+    await browser.know(login)
+    caller = acme.user_caller(login.user.id, login.session_id)
+
+    async def approved(scope: str) -> str:
+        device = await shown(tv, scope=scope)
+        form = {**fields_of(await question(browser, device["user_code"])), "decision": "approve"}
+        assert (await browser.post("/device/confirm", form)).status == 200
+        return str(device["device_code"])
+
+    async def listed() -> list[Any]:
+        found = await system.call("federation", "GET", "/api/auth/consents", caller=caller)
+        assert found.status == 200, found.body
+        return [(item["app"], item["scopes"]) for item in found.json["items"]]
+
+    async def silent(scope: str) -> dict[str, str]:
+        return answer_of(await browser.get(tv.url(scope=scope, prompt="none")))
+
+    assert (await listed(), (await silent("openid"))["error"]) == ([], "consent_required")
+    tokens = (await poll(tv, await approved("openid email"))).json
+    granted = await system.event("consent_granted", client_id=acme.id, app_id=tv.id)
+    assert (granted.actor_id, granted.data["scopes"]) == (login.user.id, ["openid", "email"])
+    assert await listed() == [({"id": tv.id, "name": "TV"}, ["email", "openid"])]
+    assert (await silent("openid email"))["code"]
+    assert (await silent("openid profile"))["error"] == "consent_required"
+    # Asked on the device's page all the same, and the consent grows.
+    pending = await approved("openid profile")
+    assert await listed() == [({"id": tv.id, "name": "TV"}, ["email", "openid", "profile"])]
+
+    assert (await ask(system, tokens["access_token"])).status == 200
+    [(consent_id,)] = await system.sql("federation", "SELECT id FROM consents WHERE app_id = $1", tv.id)
+    path = f"/api/auth/consents/{consent_id}"
+    assert (await system.call("federation", "DELETE", path, caller=caller)).status == 204
+    assert await listed() == []
+    assert (await ask(system, tokens["access_token"])).status == 401
+    assert (await poll(tv, pending)).json["error"] == "access_denied"
+    assert (await silent("openid"))["error"] == "consent_required"
 
 
 async def test_user_without_a_login_comes_back_to_the_question(

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from chassis.clock import Clock
 from chassis.context import CallerContext
-from chassis.database import Database
+from chassis.database import Database, Tx
 from chassis.errors import InvalidRequest, Unavailable
 from chassis.events import Actor, ActorType
 from chassis.ids import new_id, new_secret
@@ -103,34 +103,44 @@ class DeviceCodes:
             raise DeviceRequestNotFound
         return found
 
-    async def decide(
-        self, user_code: str, authorization: Authorization | None, caller: CallerContext
-    ) -> None:
-        """Let a user answer a request, once; without an authorization it is refused.
+    async def approve(self, user_code: str, authorization: Authorization, caller: CallerContext) -> None:
+        """Let a user grant a request what it asked for; of all answers to a request one counts.
 
         Raises:
             DeviceRequestNotFound: nothing waits under this code, or somebody has answered meanwhile; or the
-            user's login is over.
+                user's login is over.
             InvalidRequest: what is granted is another app's, or more than was asked for.
         """
         request, now = await self.find(user_code), self._clock.now()
-        code_hash = _user_hash(_typed(user_code) or "")
-        if authorization is not None:
-            _check_granted(request, authorization)
-        caller = acting_in(caller, request.client_id)
+        _check_granted(request, authorization)
         async with self._db.tenant(request.client_id) as tx:
-            if authorization is None:
-                is_answered = await store.refuse(tx, code_hash, now)
-            else:
-                login = await grants_store.login_session(tx, authorization.parent_id, now)
-                is_users = login is not None and login.user_id == authorization.user_id
-                is_answered = is_users and await store.approve(tx, code_hash, authorization, now)
-            if not is_answered:
+            login = await grants_store.login_session(tx, authorization.parent_id, now)
+            if login is None or login.user_id != authorization.user_id:
                 raise DeviceRequestNotFound
-            answered = events.DeviceAnswered(target_id=request.app_id, is_approved=authorization is not None)
-            actor = Actor(ActorType.USER, str(authorization.user_id)) if authorization else None
-            await self._outbox.emit(tx, answered, caller, actor=actor)
-        CODES.labels("refused" if authorization is None else "approved").inc()
+            if not await store.approve(tx, _user_hash(_typed(user_code) or ""), authorization, now):
+                raise DeviceRequestNotFound
+            await self._record(tx, request, authorization.user_id, caller, is_approved=True)
+        CODES.labels("approved").inc()
+
+    async def refuse(self, user_code: str, user_id: UUID, caller: CallerContext) -> None:
+        """Let a user refuse a request; of all answers to a request one counts.
+
+        Raises:
+            DeviceRequestNotFound: nothing waits under this code, or somebody has answered meanwhile.
+        """
+        request, now = await self.find(user_code), self._clock.now()
+        async with self._db.tenant(request.client_id) as tx:
+            if not await store.refuse(tx, _user_hash(_typed(user_code) or ""), now):
+                raise DeviceRequestNotFound
+            await self._record(tx, request, user_id, caller, is_approved=False)
+        CODES.labels("refused").inc()
+
+    async def _record(
+        self, tx: Tx, request: DeviceRequest, user_id: UUID, caller: CallerContext, *, is_approved: bool
+    ) -> None:
+        answered = events.DeviceAnswered(target_id=request.app_id, is_approved=is_approved)
+        actor = Actor(ActorType.USER, str(user_id))
+        await self._outbox.emit(tx, answered, acting_in(caller, request.client_id), actor=actor)
 
     async def redeem(
         self, caller: CallerContext, app: App, device_code: str | None, jkt: str | None

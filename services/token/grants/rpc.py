@@ -138,8 +138,14 @@ class GrantsRpc(GrantServiceServicer):
     ) -> grants_pb2.DecideDeviceCodeResponse:
         """Take a user's answer to a device's request."""
         is_granted = request.HasField("authorization") and request.authorization.user_id
-        authorization = authorization_of(request.authorization) if is_granted else None
-        await self._device_codes.decide(request.user_code, authorization, caller_behind(request.origin, None))
+        caller = caller_behind(request.origin, None)
+        if is_granted:
+            await self._device_codes.approve(
+                request.user_code, authorization_of(request.authorization), caller
+            )
+        else:
+            refused_by = parse_id(request.user_id, "user_id")
+            await self._device_codes.refuse(request.user_code, refused_by, caller)
         return grants_pb2.DecideDeviceCodeResponse()
 
     async def VerifyOAuthToken(

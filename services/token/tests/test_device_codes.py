@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chassis.errors import AppError
+from chassis.ids import new_id
 from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
 from services.token.tests.oauth_flow import DEVICE_CODE, ORIGIN, Apps, TestApp
 from tests.harness import Answer, Tenant
@@ -35,8 +36,8 @@ async def begin(app: TestApp) -> grants_pb2.CreateDeviceCodeResponse:
 async def decide(
     app: TestApp, user_code: str, login: sessions_pb2.OpenedSession | None, **members: Any
 ) -> None:
-    """Let a user answer; nobody refuses."""
-    authorization = None
+    """Let a user answer; without a login somebody refuses."""
+    authorization, user_id = None, str(new_id()) if login is None else ""
     if login is not None:
         authorization = grants_pb2.Authorization(
             **{
@@ -49,7 +50,7 @@ async def decide(
             }
         )
     request = grants_pb2.DecideDeviceCodeRequest(
-        user_code=user_code, authorization=authorization, origin=ORIGIN
+        user_code=user_code, authorization=authorization, user_id=user_id, origin=ORIGIN
     )
     await app.grants.DecideDeviceCode(request)
 
@@ -112,6 +113,7 @@ async def test_device_when_refused_or_late_or_logged_out_then_told_so(app: TestA
         (logged_out.user_code, stranger, {}),
         (logged_out.user_code, login, {"user_id": stranger.user.id}),
         ("BCDF-GHJK", login, {}),
+        ("BCDF-GHJK", None, {}),
         ("' OR true --", login, {}),
         ("x" * 5000, login, {}),
     ):

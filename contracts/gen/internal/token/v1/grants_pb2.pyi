@@ -362,7 +362,10 @@ class DecideDeviceCodeRequest(_message.Message):
     USER_CODE_FIELD_NUMBER: _builtins.int
     AUTHORIZATION_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     user_code: _builtins.str
+    user_id: _builtins.str
+    """Who refuses; ignored with an authorization, which names its user."""
     @_builtins.property
     def authorization(self) -> Global___Authorization:
         """Empty when the user refuses."""
@@ -375,10 +378,11 @@ class DecideDeviceCodeRequest(_message.Message):
         user_code: _builtins.str = ...,
         authorization: Global___Authorization | None = ...,
         origin: _origin_pb2.Origin | None = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "origin", b"origin", "user_code", b"user_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "origin", b"origin", "user_code", b"user_code", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
