@@ -13,7 +13,12 @@ from contracts.topology import GATEWAY, RELAYS, SERVICES
 
 CONSUMERS: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
-    "federation": ("federation-withdrawn-consents", "federation-deleted-users", "federation-logouts"),
+    "federation": (
+        "federation-withdrawn-consents",
+        "federation-deleted-users",
+        "federation-deleted-apps",
+        "federation-logouts",
+    ),
     "identity": ("identity-token-reuse", "identity-mail"),
     "token": (
         "token-new-clients",

@@ -90,6 +90,13 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         name="federation-deleted-users",
         subject="events.identity.user_deleted",
     )
+    deleted_apps = Consumer(
+        bus,
+        db,
+        consents.on_apps_deleted,
+        name="federation-deleted-apps",
+        subject="events.orgs.app_deleted",
+    )
 
     answers = Answers(settings.base_url)
     browsers = BrowserSecret(settings.base_url)
@@ -170,6 +177,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
             "logout delivery purge": backchannel.purge,
             "withdrawn consents": withdrawn_consents.run,
             "deleted users": deleted_users.run,
+            "deleted apps": deleted_apps.run,
         },
         resources=[to_apps],
     )

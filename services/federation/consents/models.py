@@ -19,6 +19,7 @@ class ConsentRow(Base, table=True):
     __table_args__ = (
         UniqueConstraint("client_id", "user_id", "app_id"),
         Index("ix_consents_user_id", "user_id"),
+        Index("ix_consents_client_id_app_id", "client_id", "app_id"),
     )
 
     id: UUID = Field(primary_key=True)

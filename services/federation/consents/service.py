@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -19,6 +20,8 @@ from services.federation.consents import store
 from services.federation.consents.models import Asked, Consent
 from services.federation.errors import ConsentNotFound
 from services.federation.grants import Grants
+
+_ROWS: Final = 500
 
 CONSENTS = Counter("consents_total", "Users' answers to apps that ask, and withdrawals.", ["answer"])
 
@@ -98,6 +101,16 @@ class ConsentService:
         user_ids = [UUID(event.target_id) for event in deleted if event.target_id]
         async with self._db.platform() as tx:
             await store.delete_of_users(tx, user_ids)
+
+    async def on_apps_deleted(self, deleted: Sequence[Event]) -> None:
+        """Forget the consents at deleted apps; a durable consumer. What they were granted ends at `token`."""
+        for event in deleted:
+            if event.client_id is None or event.target_id is None:
+                continue
+            removed = _ROWS
+            while removed == _ROWS:
+                async with self._db.tenant(event.client_id) as tx:
+                    removed = await store.delete_of_app(tx, event.target_id, _ROWS)
 
 
 def asked_by(app: App, scopes: Sequence[str], resources: Sequence[str]) -> Asked:

@@ -100,5 +100,24 @@ async def delete_of_users(tx: Tx, user_ids: Sequence[UUID]) -> None:
     await tx.execute("DELETE FROM consents WHERE user_id = ANY($1)", list(user_ids))
 
 
+async def delete_of_app(tx: Tx, app_id: str, limit: int) -> int:
+    """Remove up to `limit` consents at an app of the current client, and return how many there were."""
+    removed: int = await tx.fetchval(
+        """
+        WITH removed AS (
+            DELETE FROM consents WHERE id IN (
+                SELECT id FROM consents WHERE client_id = current_client() AND app_id = $1
+                ORDER BY id LIMIT $2 FOR UPDATE
+            )
+            RETURNING 1
+        )
+        SELECT count(*) FROM removed
+        """,
+        app_id,
+        limit,
+    )
+    return removed
+
+
 def _read(row: asyncpg.Record) -> Consent:
     return Consent(**{**dict(row), "scopes": tuple(row["scopes"]), "resources": tuple(row["resources"])})

@@ -231,3 +231,24 @@ async def test_user_when_deleted_then_consents_are_gone(
             statement = f"SELECT 1 FROM {table} WHERE user_id = $1"
             while await system.sql("federation", statement, UUID(person.id)):
                 await asyncio.sleep(0.05)
+
+
+async def test_app_when_deleted_then_its_consents_are_gone_and_no_others(
+    system: System, acme: Tenant, asking: RelyingParty, browser: Browser, login: sessions_pb2.OpenedSession
+) -> None:
+    kept = RelyingParty(system, acme, *await system.app(acme, name="Kept"))
+    for rp in (kept, asking):
+        assert answer_of(await browser.decide(await browser.get(rp.url())))["code"]
+    caller = acme.user_caller(login.user.id, login.session_id)
+
+    async def listed() -> list[str]:
+        found = await system.call("federation", "GET", "/api/auth/consents", caller=caller)
+        return [item["app"]["id"] for item in found.json["items"]]
+
+    assert await listed() == [asking.id, kept.id]
+    path = f"/api/admin/clients/{acme.id}/apps/{asking.id}"
+    assert (await system.call("orgs", "DELETE", path, caller=system.admin())).status == 204
+
+    async with asyncio.timeout(10):
+        while await listed() != [kept.id]:
+            await asyncio.sleep(0.05)
