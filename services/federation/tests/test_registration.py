@@ -11,6 +11,7 @@ import pytest
 
 from chassis.context import Access, CallerContext
 from chassis.ids import new_id
+from contracts.apps import DEVICE_CODE
 from tests.harness import BASE_URL, Answer, System, Tenant
 
 CALLBACK = "https://rp.example/callback"
@@ -186,6 +187,8 @@ async def test_register_when_twenty_have_a_token_of_one_use_then_one_app_is_regi
             "invalid_client_metadata",
         ),
         ({"grant_types": ["password"]}, "invalid_client_metadata"),
+        ({"grant_types": []}, "invalid_client_metadata"),
+        ({"grant_types": [], "response_types": []}, "invalid_client_metadata"),
         ({"grant_types": ["implicit"], "response_types": ["token"]}, "invalid_client_metadata"),
         ({"response_types": ["id_token"]}, "invalid_client_metadata"),
         ({"scope": "openid admin"}, "invalid_client_metadata"),
@@ -338,6 +341,24 @@ async def test_management_when_an_admin_restricted_the_app_then_undoes_nothing_o
     kept = (await stored(system, tenant, app_id)).json
     assert {name: kept[name] for name in restricted} == restricted
     assert (await put(scope="email"))[0] == "email"
+
+
+async def test_management_when_no_grant_would_be_left_then_is_refused_and_changes_nothing(
+    system: System, tenant: Tenant
+) -> None:
+    """RFC 7591 §2: left out, `grant_types` is the code's, which an app on devices does not get by itself."""
+    token, _ = await initial_token(system, tenant)
+    device = {"grant_types": [DEVICE_CODE, "refresh_token"], "response_types": []}
+    made = (await register(system, token, {**METADATA, **device})).json
+    path, own = f"/register/{made['client_id']}", made["registration_access_token"]
+    change = {**METADATA, "client_id": made["client_id"], "client_name": "Other"}
+    for left in ({}, {"grant_types": []}, {"grant_types": ["authorization_code"]}):
+        refused = await call(system, "PUT", path, own, {**change, **left})
+        assert error(refused) == (400, "invalid_client_metadata"), left
+    shown = (await call(system, "GET", path, own)).json
+    assert (shown["grant_types"], shown["client_name"]) == (device["grant_types"], made["client_name"])
+    narrowed = await call(system, "PUT", path, own, {**change, **device, "grant_types": [DEVICE_CODE]})
+    assert (narrowed.status, narrowed.json["grant_types"]) == (200, [DEVICE_CODE])
 
 
 async def test_management_when_the_app_leaves_secrets_and_returns_then_only_the_new_one_lives(

@@ -48,6 +48,8 @@ def _faults_of_uris(fields: AppFields) -> Iterable[tuple[str, str, str]]:
 
 def _faults_of_grants(fields: AppFields) -> Iterable[tuple[str, str, str]]:
     method, grants = fields.auth_method, set(fields.grant_types)
+    if not grants:
+        yield "grant_types", "grant_type_missing", "must hold at least one that the app may use"
     if method is AuthMethod.PRIVATE_KEY_JWT and fields.jwks_json is None:
         yield "jwks", "jwks_missing", "must be given with private_key_jwt"
     if method is AuthMethod.NONE:

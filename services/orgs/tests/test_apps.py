@@ -278,6 +278,7 @@ async def test_app_when_of_another_client_then_is_not_there(
         ),
         ({"grant_types": ["password"]}, {("grant_types", "grant_type_unknown")}),
         ({"grant_types": ["refresh_token"]}, {("grant_types", "grant_type_not_allowed")}),
+        ({"grant_types": []}, {("grant_types", "grant_type_missing")}),
         ({"token_endpoint_auth_method": "private_key_jwt"}, {("jwks", "jwks_missing")}),
         (
             {"token_endpoint_auth_method": "none", "grant_types": ["client_credentials"]},
