@@ -35,6 +35,8 @@ from services.federation.discovery.routes import routes as discovery_routes
 from services.federation.grants import Grants
 from services.federation.issuer_sessions.service import IssuerSessions
 from services.federation.issuer_tokens import IssuerTokens
+from services.federation.login.account_routes import routes as account_routes
+from services.federation.login.accounts import HostedAccounts
 from services.federation.login.browsers import Browsers, DeviceCookie
 from services.federation.login.identity import IdentityLogins
 from services.federation.login.routes import routes as login_routes
@@ -127,8 +129,9 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
         LogoutService(service.outbox, apps, grants), logins, browsers, service.sealer, service.clock
     )
 
+    identity = IdentityLogins(service.channel("identity", settings.identity_grpc))
     hosted_login = HostedLogin(
-        IdentityLogins(service.channel("identity", settings.identity_grpc)),
+        identity,
         Steps(service.one_time, service.sealer),
         logins,
         settings.base_url,
@@ -163,6 +166,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
             discovery_routes(settings.base_url),
             authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
             login_routes(hosted_login, waiting_for_login),
+            account_routes(HostedAccounts(identity, apps), waiting_for_login),
             consent_page_routes(authorization, requests, logins, browsers, redirector),
             par_routes(par),
             registration_routes(orgs, settings.base_url),

@@ -366,7 +366,14 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
             admin_directory_rpc(db),
             step_up_rpc(guard),
             login_rpc(
-                clients, _login_options(settings), passwords, second_leg, passkey_logins, totp, sessions
+                clients,
+                _login_options(settings),
+                passwords,
+                second_leg,
+                passkey_logins,
+                totp,
+                sessions,
+                resets,
             ),
         ],
         callers=RPC_CALLERS,
@@ -395,7 +402,12 @@ def _ui_config(settings: IdentitySettings, clients: ClientDirectory) -> Router:
 
 def _login_options(settings: IdentitySettings) -> LoginOptions:
     captcha = _captcha_view(settings) if settings.captcha_login_required else None
-    return LoginOptions(_methods(settings), captcha, relying_party(settings))
+    return LoginOptions(
+        _methods(settings),
+        has_mail=settings.mail_way != "none",
+        captcha=captcha,
+        relying_party=relying_party(settings),
+    )
 
 
 def _methods(settings: IdentitySettings) -> tuple[Method, ...]:

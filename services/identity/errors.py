@@ -30,6 +30,13 @@ class InvalidAssertion(Unauthenticated):
     detail = "The assertion is not valid, or no admin has this identity."
 
 
+class NotOffered(Forbidden):
+    """The client's login page does not offer this: by its settings, or the installation's."""
+
+    code = "not_offered"
+    detail = "The login page of this client does not offer this."
+
+
 class ProofOutdated(Unauthenticated):
     """What proved the user became void before the login was done; each way in refuses it in its own words."""
 

@@ -71,6 +71,12 @@ class IdentityLogins:
             )
         )
 
+    async def ask_reset(self, visitor: Visitor, email: str, handle: str) -> None:
+        """Have a link mailed to choose another password, which leads back to the page of a request."""
+        await self._stub.AskPasswordReset(
+            logins_pb2.AskMailRequest(email=email, request=handle, **visitor.members)
+        )
+
     async def by_code(
         self, visitor: Visitor, mfa_token: str, factor: str, code: str
     ) -> logins_pb2.LoginOutcome:

@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from chassis.context import Access, CallerContext
@@ -14,8 +14,16 @@ from chassis.errors import HTTP_STATUS, AppError
 from chassis.forms import check_own_page, read_form
 from chassis.http import KIB, Caller, Router
 from chassis.models import RequestModel
-from services.federation.authorize.parameters import FORM
 from services.federation.login.browsers import MAX_HANDLE, Browsers
+from services.federation.login.face import (
+    FORM_ANSWERS,
+    NO_STORE,
+    SHOWN,
+    Face,
+    Handle,
+    form_body,
+    with_cookies,
+)
 from services.federation.login.faults import headers_of, refusal_of, status_of
 from services.federation.login.service import (
     CANCEL,
@@ -25,55 +33,24 @@ from services.federation.login.service import (
     PASSKEY_FINISH,
     SECOND_FACTOR,
     SECOND_PASSKEY_BEGIN,
-    Completed,
     HostedLogin,
-    Moved,
-    Next,
     Visit,
 )
 from services.federation.pages import captchas
 from services.federation.pages.contents import (
-    EnrollmentPage,
     Fault,
-    LoginPage,
-    Page,
-    RecoveryPage,
+    Notice,
     Refusal,
-    SecondFactorPage,
 )
 from services.federation.pages.refusals import with_error_pages
-from services.federation.pages.render import fault_text, languages_of, render
+from services.federation.pages.render import fault_text, languages_of
 
-_NO_STORE: Final = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
-
-_HTML: Final = {"text/html": {"schema": {"type": "string"}}}
-_SHOWN: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The page.", "content": _HTML},
-    400: {"description": "A page: the request is answered, too old, or another browser's", "content": _HTML},
-}
-_FORM: Final[dict[int | str, dict[str, Any]]] = {
-    **_SHOWN,
-    303: {"description": "On to the next page, or to the app."},
-    403: {"description": "A page: the form is not our own, or the login was blocked", "content": _HTML},
-    422: {"description": "The page again, with what was wrong", "content": _HTML},
-    429: {"description": "The page again, with when to try again (`Retry-After`)", "content": _HTML},
-    503: {"description": "A page: try again shortly", "content": _HTML},
-}
 _CALL: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "What the script goes on with.", "content": {"application/json": {}}},
     400: {"description": "`authorization_request_gone`"},
     403: {"description": "`form_refused`, `forbidden`, `login_blocked`"},
     422: {"description": "The passkey was refused; `message` says so in the page's language."},
 }
-
-Handle = Annotated[str, Query(alias="request", description="Names the request that waits.")]
-
-
-def _body(*fields: str) -> dict[str, Any]:
-    """Describe a form of a page; `request` and `form_token` are part of every one."""
-    properties = {name: {"type": "string"} for name in ("request", "form_token", *fields)}
-    schema = {"type": "object", "required": ["request", "form_token"], "properties": properties}
-    return {"required": True, "content": {FORM: {"schema": schema}}}
 
 
 class PasskeyBeginRequest(RequestModel):
@@ -94,68 +71,38 @@ class PasskeyFinishRequest(PasskeyBeginRequest):
 def routes(login: HostedLogin, browsers: Browsers) -> Router:
     """The slice's routes."""
     router = Router(tag="OpenID Connect")
-    face = _Face(login, browsers)
-    _declare_login(router, face)
-    _declare_second_factor(router, face)
-    _declare_enrollment(router, face)
-    _declare_passkeys(router, face)
+    face = Face(browsers)
+    _declare_login(router, face, login)
+    _declare_second_factor(router, face, login)
+    _declare_enrollment(router, face, login)
+    _declare_passkeys(router, face, login)
     return router
 
 
-class _Face:
-    """Turns what the rules say into answers."""
-
-    def __init__(self, login: HostedLogin, browsers: Browsers) -> None:
-        self.login = login
-        self.browsers = browsers
-
-    def shown(self, visit: Visit, page: Page) -> Response:
-        """Render a page."""
-        refusal: Refusal | None = None
-        if isinstance(page, LoginPage | SecondFactorPage | EnrollmentPage):
-            refusal = page.refusal
-        languages = languages_of(visit.request, visit.waiting.languages)
-        response = render(page, visit.waiting.client, languages, status=status_of(refusal))
-        response.headers.update(headers_of(refusal))
-        return response
-
-    def next(self, visit: Visit, result: Next) -> Response:
-        """Answer a form."""
-        match result:
-            case Completed():
-                response = result.response
-                if result.device_token:
-                    self.browsers.devices.set(response, visit.client_id, result.device_token)
-                if result.recovery_codes:
-                    page = RecoveryPage(result.recovery_codes, response.headers["location"])
-                    return _with_cookies(self.shown(visit, page), response)
-                return response
-            case Moved():
-                return RedirectResponse(result.path, status_code=303, headers=_NO_STORE)
-            case _:
-                return self.shown(visit, result)
-
-    async def call(self, request: Request, body: PasskeyBeginRequest, caller: CallerContext) -> Visit:
-        """Return the visit that a call of the page's script belongs to."""
-        check_own_page(request)
-        return await self.browsers.submitted(request, caller, body.request, body.form_token)
+async def _called(face: Face, request: Request, body: PasskeyBeginRequest, caller: CallerContext) -> Visit:
+    """Return the visit that a call of the page's script belongs to."""
+    check_own_page(request)
+    return await face.browsers.submitted(request, caller, body.request, body.form_token)
 
 
-def _declare_login(router: Router, face: _Face) -> None:
-    @router.get(LOGIN, access=Access.PUBLIC, limit="public", response_model=None, responses=_SHOWN)
+def _declare_login(router: Router, face: Face, login: HostedLogin) -> None:
+    @router.get(LOGIN, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
     async def show_login(
         request: Request,
         caller: Caller,
         handle: Handle = "",
         account: Annotated[str | None, Query(description="`other` for another user.")] = None,
         fault: Annotated[str | None, Query(description="Why the login begins anew.")] = None,
+        notice: Annotated[str | None, Query(description="What was done before.")] = None,
     ) -> Response:
         """Show the login page of an authorization request (`text/html`)."""
 
         async def work() -> Response:
             visit = await face.browsers.visit(request, caller, handle)
             refusal = Refusal(Fault.LOGIN_EXPIRED) if fault == Fault.LOGIN_EXPIRED else None
-            page = await face.login.show(visit, as_other=account == "other" or bool(refusal), refusal=refusal)
+            told = Notice.PASSWORD_CHANGED if notice == Notice.PASSWORD_CHANGED else None
+            is_other = account == "other" or bool(refusal)
+            page = await login.show(visit, as_other=is_other, refusal=refusal, notice=told)
             return face.shown(visit, page)
 
         return await with_error_pages(request, work)
@@ -166,8 +113,8 @@ def _declare_login(router: Router, face: _Face) -> None:
         limit="login",
         body_limit=32 * KIB,
         response_model=None,
-        responses=_FORM,
-        request_body=_body("email", "password", "action", *captchas.FIELDS),
+        responses=FORM_ANSWERS,
+        request_body=form_body("email", "password", "action", *captchas.FIELDS),
     )
     async def log_in(request: Request, caller: Caller) -> Response:
         """Log in by the form of the page (with `email` and `password`), or go on as who is logged in."""
@@ -178,10 +125,10 @@ def _declare_login(router: Router, face: _Face) -> None:
                 request, caller, form.get("request", ""), form.get("form_token", "")
             )
             if form.get("action") == "continue":
-                return face.next(visit, await face.login.go_on(visit))
+                return face.next(visit, await login.go_on(visit))
             token = next((form[name] for name in captchas.FIELDS if form.get(name)), "")
             email, password = form.get("email", ""), form.get("password", "")
-            return face.next(visit, await face.login.by_password(visit, email, password, token))
+            return face.next(visit, await login.by_password(visit, email, password, token))
 
         return await with_error_pages(request, work)
 
@@ -191,8 +138,8 @@ def _declare_login(router: Router, face: _Face) -> None:
         limit="public",
         body_limit=32 * KIB,
         response_model=None,
-        responses=_FORM,
-        request_body=_body(),
+        responses=FORM_ANSWERS,
+        request_body=form_body(),
     )
     async def cancel_login(request: Request, caller: Caller) -> Response:
         """Give up, by the button of a page: the app is answered `access_denied`."""
@@ -202,13 +149,13 @@ def _declare_login(router: Router, face: _Face) -> None:
             visit = await face.browsers.submitted(
                 request, caller, form.get("request", ""), form.get("form_token", "")
             )
-            return await face.login.cancel(visit)
+            return await login.cancel(visit)
 
         return await with_error_pages(request, work)
 
 
-def _declare_second_factor(router: Router, face: _Face) -> None:
-    @router.get(SECOND_FACTOR, access=Access.PUBLIC, limit="public", response_model=None, responses=_SHOWN)
+def _declare_second_factor(router: Router, face: Face, login: HostedLogin) -> None:
+    @router.get(SECOND_FACTOR, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
     async def show_second_factor(
         request: Request,
         caller: Caller,
@@ -219,7 +166,7 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
 
         async def work() -> Response:
             visit = await face.browsers.visit(request, caller, handle)
-            return face.next(visit, await face.login.second_factor(visit, factor or ""))
+            return face.next(visit, await login.second_factor(visit, factor or ""))
 
         return await with_error_pages(request, work)
 
@@ -229,8 +176,8 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
         limit="login",
         body_limit=8 * KIB,
         response_model=None,
-        responses=_FORM,
-        request_body=_body("factor", "code", "remember_device"),
+        responses=FORM_ANSWERS,
+        request_body=form_body("factor", "code", "remember_device"),
     )
     async def show_code(request: Request, caller: Caller) -> Response:
         """Complete a login by the form of the page (with `factor` and `code`)."""
@@ -240,7 +187,7 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
             visit = await face.browsers.submitted(
                 request, caller, form.get("request", ""), form.get("form_token", "")
             )
-            result = await face.login.by_code(
+            result = await login.by_code(
                 visit,
                 form.get("factor", ""),
                 form.get("code", ""),
@@ -251,14 +198,14 @@ def _declare_second_factor(router: Router, face: _Face) -> None:
         return await with_error_pages(request, work)
 
 
-def _declare_enrollment(router: Router, face: _Face) -> None:
-    @router.get(ENROLLMENT, access=Access.PUBLIC, limit="login", response_model=None, responses=_SHOWN)
+def _declare_enrollment(router: Router, face: Face, login: HostedLogin) -> None:
+    @router.get(ENROLLMENT, access=Access.PUBLIC, limit="login", response_model=None, responses=SHOWN)
     async def show_enrollment(request: Request, caller: Caller, handle: Handle = "") -> Response:
         """Show a new secret for an authenticator app, to who must set one up first (`text/html`)."""
 
         async def work() -> Response:
             visit = await face.browsers.visit(request, caller, handle)
-            return face.next(visit, await face.login.enrollment(visit))
+            return face.next(visit, await login.enrollment(visit))
 
         return await with_error_pages(request, work)
 
@@ -268,8 +215,8 @@ def _declare_enrollment(router: Router, face: _Face) -> None:
         limit="login",
         body_limit=8 * KIB,
         response_model=None,
-        responses=_FORM,
-        request_body=_body("code"),
+        responses=FORM_ANSWERS,
+        request_body=form_body("code"),
     )
     async def enroll(request: Request, caller: Caller) -> Response:
         """Turn the app on by the form of the page (with `code`); answers the page of its recovery codes."""
@@ -279,19 +226,19 @@ def _declare_enrollment(router: Router, face: _Face) -> None:
             visit = await face.browsers.submitted(
                 request, caller, form.get("request", ""), form.get("form_token", "")
             )
-            return face.next(visit, await face.login.enroll(visit, form.get("code", "")))
+            return face.next(visit, await login.enroll(visit, form.get("code", "")))
 
         return await with_error_pages(request, work)
 
 
-def _declare_passkeys(router: Router, face: _Face) -> None:
+def _declare_passkeys(router: Router, face: Face, login: HostedLogin) -> None:
     async def begin(
         request: Request, caller: CallerContext, body: PasskeyBeginRequest, *, second: bool
     ) -> Response:
-        visit = await face.call(request, body, caller)
-        begun = await face.login.begin_passkey(visit, is_second=second)
+        visit = await _called(face, request, body, caller)
+        begun = await login.begin_passkey(visit, is_second=second)
         answer = {"session_id": begun.session_id, "options": json.loads(begun.options_json)}
-        return JSONResponse(answer, headers=_NO_STORE)
+        return JSONResponse(answer, headers=NO_STORE)
 
     @router.post(
         PASSKEY_BEGIN,
@@ -327,9 +274,9 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
     )
     async def finish_passkey_login(body: PasskeyFinishRequest, request: Request, caller: Caller) -> Response:
         """End a ceremony, for the script of a page; answers the `location` of the next one."""
-        visit = await face.call(request, body, caller)
+        visit = await _called(face, request, body, caller)
         try:
-            result = await face.login.finish_passkey(
+            result = await login.finish_passkey(
                 visit, body.session_id, body.credential, remember=body.remember_device
             )
         except AppError as error:
@@ -340,7 +287,7 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
             message = fault_text(refusal, visit.waiting.client, languages)
             status = status_of(refusal) if error.kind in HTTP_STATUS else 500
             return JSONResponse(
-                {"code": error.code, "message": message}, status, {**_NO_STORE, **headers_of(refusal)}
+                {"code": error.code, "message": message}, status, {**NO_STORE, **headers_of(refusal)}
             )
         return _located(face.next(visit, result), visit)
 
@@ -348,9 +295,4 @@ def _declare_passkeys(router: Router, face: _Face) -> None:
 def _located(answer: Response, visit: Visit) -> Response:
     """Return a redirect as the script takes it, with its cookies."""
     location = answer.headers.get("location") or visit.url(LOGIN)
-    return _with_cookies(JSONResponse({"location": location}, headers=_NO_STORE), answer)
-
-
-def _with_cookies(answer: Response, carrier: Response) -> Response:
-    answer.raw_headers += [pair for pair in carrier.raw_headers if pair[0] == b"set-cookie"]
-    return answer
+    return with_cookies(JSONResponse({"location": location}, headers=NO_STORE), answer)

@@ -28,6 +28,7 @@ from services.federation.pages.contents import (
     Fault,
     Form,
     LoginPage,
+    Notice,
     Page,
     PasskeyCalls,
     RecoveryPage,
@@ -42,6 +43,7 @@ PASSKEY_BEGIN: Final = "/login/passkey/begin"
 PASSKEY_FINISH: Final = "/login/passkey/finish"
 SECOND_PASSKEY_BEGIN: Final = "/login/second-factor/passkey/begin"
 ENROLLMENT: Final = "/login/enrollment"
+FORGOT: Final = "/login/forgot-password"
 
 _WRONG_CODES: Final = frozenset({"wrong_code", "invalid_mfa_code", "validation_failed"})
 
@@ -119,6 +121,7 @@ class HostedLogin:
         as_other: bool = False,
         email: str | None = None,
         refusal: Refusal | None = None,
+        notice: Notice | None = None,
     ) -> LoginPage:
         """Return the login page: with who is logged in already, or else whom the app expects.
 
@@ -131,7 +134,7 @@ class HostedLogin:
         has_passkey = options.has_passkey and self._origin in options.passkey_origins
         captcha = Captcha(options.captcha_provider, options.captcha_site_key)
         return LoginPage(
-            form=_form(visit, LOGIN),
+            form=form_of(visit, LOGIN),
             app_name=waiting.app_name,
             cancel_action=CANCEL,
             email=email if email is not None else hint or (login.user.email if login else ""),
@@ -142,6 +145,8 @@ class HostedLogin:
             may_continue=login is not None and not waiting.demands_login and refusal is None,
             other=visit.url(LOGIN, account="other"),
             refusal=refusal,
+            notice=notice,
+            forgot=visit.url(FORGOT) if options.has_password_reset else "",
         )
 
     async def enrollment(self, visit: Visit) -> EnrollmentPage | Moved:
@@ -153,7 +158,7 @@ class HostedLogin:
             setup = await self._identity.set_up_totp(visit.visitor(), token)
         except AppError as error:
             return await self._enrollment_over(visit, error)
-        return EnrollmentPage(_form(visit, ENROLLMENT), setup.qr_svg, setup.secret, cancel_action=CANCEL)
+        return EnrollmentPage(form_of(visit, ENROLLMENT), setup.qr_svg, setup.secret, cancel_action=CANCEL)
 
     async def enroll(self, visit: Visit, code: str) -> Next:
         """Turn the app on by a code of it; its recovery codes are shown once, before the login goes on."""
@@ -168,7 +173,7 @@ class HostedLogin:
             PAGES.labels("enrollment", error.code).inc()
             refusal = Refusal(Fault.INVALID_CODE)
             return EnrollmentPage(
-                _form(visit, ENROLLMENT),
+                form_of(visit, ENROLLMENT),
                 renew=visit.url(ENROLLMENT),
                 cancel_action=CANCEL,
                 refusal=refusal,
@@ -309,7 +314,7 @@ class HostedLogin:
         chosen = chosen if chosen in step.factors else step.factors[0]
         policy = SecurityPolicy.of(visit.waiting.client.settings)
         return SecondFactorPage(
-            form=_form(visit, SECOND_FACTOR, factor=chosen),
+            form=form_of(visit, SECOND_FACTOR, factor=chosen),
             factors=step.factors,
             chosen=chosen,
             choose={
@@ -332,7 +337,8 @@ def _refusal(step: str, error: AppError) -> Refusal:
     return refusal
 
 
-def _form(visit: Visit, action: str, **fields: str) -> Form:
+def form_of(visit: Visit, action: str, **fields: str) -> Form:
+    """Return a form that only the page of this request can have made."""
     waiting = visit.waiting
     hidden = {"request": waiting.handle, "form_token": waiting.form_token, **fields}
     return Form(action, hidden, waiting.redirect_uri)

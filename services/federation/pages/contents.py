@@ -36,6 +36,12 @@ class Fault(StrEnum):
     USER_CODE = "user_code"
 
 
+class Notice(StrEnum):
+    """What was done before the page is shown."""
+
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a notice's name
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A fault, and for `LOCKED` the seconds until a further attempt makes sense."""
@@ -73,7 +79,8 @@ class LoginPage:
 
     `signed_in_as` is who is logged in already: it must do so again, or with `may_continue` may go on as it is
     (a button sends `action=continue`). `other` is the page with nobody filled in.
-    `cancel_action` gets the same form when the user gives up.
+    `cancel_action` gets the same form when the user gives up. `notice` names what is told before anything is
+    asked. `forgot` is the page for who has forgotten the password, or empty.
     """
 
     form: Form
@@ -87,7 +94,35 @@ class LoginPage:
     may_continue: bool = False
     other: str = ""
     refusal: Refusal | None = None
+    notice: Notice | None = None
+    forgot: str = ""
     name: ClassVar[str] = "login"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgotPage:
+    """The address that a link to choose another password goes to; `back` is the login page."""
+
+    form: Form
+    back: str
+    email: str = ""
+    refusal: Refusal | None = None
+    name: ClassVar[str] = "forgot"
+
+
+@dataclass(frozen=True, slots=True)
+class MailedPage:
+    """There is mail, for who has an account; the same for everybody. `back` is the login page."""
+
+    back: str
+    name: ClassVar[str] = "mailed"
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordChangedPage:
+    """The password is changed, and no page of this browser waits for the login with it."""
+
+    name: ClassVar[str] = "password_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +294,9 @@ class ErrorPage:
 
 Page = (
     LoginPage
+    | ForgotPage
+    | MailedPage
+    | PasswordChangedPage
     | SecondFactorPage
     | EnrollmentPage
     | RecoveryPage

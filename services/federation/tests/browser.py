@@ -110,8 +110,9 @@ class Browser:
         path = urlsplit(url).path
         sent = {name: value for name, (value, where) in self.cookies.items() if path.startswith(where)}
         given = {"accept-language": self.languages, **(headers or {})}
+        service = "identity" if path.startswith("/api/auth/") else "federation"
         answer = await self.system.call(
-            "federation", method, url, caller=self.caller, headers=given, cookies=sent, **content
+            service, method, url, caller=self.caller, headers=given, cookies=sent, **content
         )
         for line in answer.headers.get_list("set-cookie"):
             for name, morsel in SimpleCookie(line).items():

@@ -13,12 +13,16 @@ from services.federation.pages.contents import (
     ErrorPage,
     ErrorReason,
     Fault,
+    ForgotPage,
     Form,
     FormPostPage,
     LoginPage,
     LogoutPage,
+    MailedPage,
+    Notice,
     Page,
     PasskeyCalls,
+    PasswordChangedPage,
     RecoveryPage,
     Refusal,
     SecondFactorPage,
@@ -34,7 +38,11 @@ CALLS = PasskeyCalls("/login/passkey/begin", "/login/passkey/finish", "req_1", "
 SCOPES = ("openid", "profile", "email", "org", "offline_access", "wiki:write", "other", "knows")
 
 PAGES: dict[str, Page] = {
-    "login": LoginPage(FORM, APP, "/login/cancel", passkey=CALLS),
+    "login": LoginPage(FORM, APP, "/login/cancel", passkey=CALLS, forgot="/login/forgot-password?request=r"),
+    "login-changed": LoginPage(FORM, APP, "/login/cancel", notice=Notice.PASSWORD_CHANGED),
+    "forgot": ForgotPage(FORM, "/login?request=r", EMAIL, Refusal(Fault.INVALID_EMAIL)),
+    "mailed": MailedPage("/login?request=r"),
+    "password-changed": PasswordChangedPage(),
     "login-fault": LoginPage(
         FORM, APP, "/login/cancel", EMAIL, passkey=CALLS, refusal=Refusal(Fault.LOCKED, 61)
     ),

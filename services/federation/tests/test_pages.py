@@ -16,7 +16,7 @@ import pytest
 from contracts.brand import LANGUAGES
 from contracts.clients import Client, TokenMode
 from services.federation.pages import contents
-from services.federation.pages.contents import ErrorPage, ErrorReason, Fault, Form, LoginPage, Refusal
+from services.federation.pages.contents import ErrorPage, ErrorReason, Fault, Form, LoginPage, Notice, Refusal
 from services.federation.pages.render import render
 from services.federation.tests.pages_shown import APP, PAGES, TARGET
 
@@ -122,6 +122,7 @@ def test_words_are_there_in_every_language_and_name_the_same_values() -> None:
     shapes = {language: shape(catalogue) for language, catalogue in catalogues.items()}
     assert all(found == shapes["en"] for found in shapes.values())
     assert set(Fault) == set(catalogues["en"]["faults"])
+    assert set(Notice) == set(catalogues["en"]["notices"])
     assert set(ErrorReason) <= set(catalogues["en"]["error"])
     assert {page.name for page in get_args(contents.Page)} <= set(catalogues["en"])
     assert {page.name for page in PAGES.values()} == {page.name for page in get_args(contents.Page)}

@@ -19,11 +19,14 @@ class LoginOptions:
     def __init__(
         self,
         methods: Collection[Method],
+        *,
+        has_mail: bool,
         captcha: CaptchaView | None,
         relying_party: RelyingPartyDefaults,
     ) -> None:
-        """Take the installation's ways in, the CAPTCHA that logins need if any, and its relying party."""
+        """Take the installation's ways in, whether it mails, the CAPTCHA of logins, its relying party."""
         self._methods = methods
+        self._has_mail = has_mail
         self._captcha = captcha
         self._relying_party = relying_party
 
@@ -44,4 +47,5 @@ class LoginOptions:
             passkey_origins=origins,
             captcha_provider=captcha.provider if captcha else "",
             captcha_site_key=captcha.site_key if captcha else "",
+            has_password_reset="password" in methods and self._has_mail,
         )

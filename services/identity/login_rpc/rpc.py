@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from chassis.context import Access, CallerContext
+from chassis.errors import InvalidRequest
 from chassis.models import checked
 from chassis.rpc import RpcContext, RpcService, parse_id
 from contracts.clients import ClientDirectory, ClientNotFound
@@ -18,12 +19,15 @@ from contracts.gen.internal.identity.v1.logins_pb2_grpc import (
     add_LoginServiceServicer_to_server,
 )
 from contracts.gen.internal.origin.v1 import origin_pb2
+from contracts.hosted_pages import is_handle
 from contracts.origins import caller_behind
-from services.identity.errors import InvalidPasskeyAnswer
+from services.identity.errors import InvalidPasskeyAnswer, NotOffered
 from services.identity.login_rpc.options import LoginOptions
 from services.identity.logins.models import Browser, Challenged, EnrollmentDue, Factor, Opened, Outcome
 from services.identity.passkeys.logins import PasskeyLogins
 from services.identity.passkeys.routes import LoginBeginRequest, LoginFinishRequest
+from services.identity.password_reset.routes import ForgotPasswordRequest
+from services.identity.password_reset.service import PasswordResetService
 from services.identity.passwords.routes import LoginRequest
 from services.identity.passwords.service import PasswordService
 from services.identity.recovery_codes.routes import RecoveryVerifyRequest
@@ -48,8 +52,10 @@ class LoginRpc(LoginServiceServicer):
         passkeys: PasskeyLogins,
         totp: TotpService,
         sessions: SessionClient,
+        resets: PasswordResetService,
     ) -> None:
         """Take the rules, and who knows tokens."""
+        self._resets = resets
         self._totp = totp
         self._sessions = sessions
         self._clients = clients
@@ -136,6 +142,24 @@ class LoginRpc(LoginServiceServicer):
         opened = encode_login(enabled.opened).opened if enabled.opened else None
         return logins_pb2.TotpEnabled(recovery_codes=enabled.recovery_codes, opened=opened)
 
+    async def AskPasswordReset(
+        self, request: logins_pb2.AskMailRequest, _context: RpcContext
+    ) -> logins_pb2.AskMailResponse:
+        """Have a link mailed; see `POST /api/auth/forgot-password`.
+
+        Raises:
+            NotOffered: the client's users have no passwords, or nothing can be mailed.
+        """
+        caller = await self._caller(request.client_id, request.origin)
+        if not (await self._options_of(caller)).has_password_reset:
+            raise NotOffered
+        body = checked(ForgotPasswordRequest, {"email": request.email})
+        await self._resets.ask(caller, body.email, request=_handle(request.request))
+        return logins_pb2.AskMailResponse()
+
+    async def _options_of(self, caller: CallerContext) -> logins_pb2.LoginOptions:
+        return self._options.of(await self._clients.get(caller.require_client()))
+
     async def _enrolling(
         self, client_id: str, origin: origin_pb2.Origin, enrollment_token: str
     ) -> CallerContext:
@@ -211,10 +235,17 @@ def login_rpc(
     passkeys: PasskeyLogins,
     totp: TotpService,
     sessions: SessionClient,
+    resets: PasswordResetService,
 ) -> RpcService:
     """Return the slice's gRPC service."""
-    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys, totp, sessions)
+    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys, totp, sessions, resets)
     return RpcService("internal.identity.v1.LoginService", servicer, add_LoginServiceServicer_to_server)
+
+
+def _handle(text: str) -> str:
+    if not is_handle(text):
+        raise InvalidRequest("request names no page.")
+    return text
 
 
 def _browser(message: logins_pb2.LoginBrowser) -> Browser:

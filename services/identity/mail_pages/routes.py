@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from chassis.context import Access
 from chassis.errors import InvalidRequest
 from chassis.forms import read_form
 from chassis.http import KIB, Caller, Router
 from contracts.clients import ClientDirectory
+from contracts.hosted_pages import PASSWORD_CHANGED, way_back
 from services.identity.email_change.service import EmailChangeService
 from services.identity.email_tokens.models import TokenKind
 from services.identity.email_tokens.service import EmailTokens
 from services.identity.errors import WeakPassword
 from services.identity.mail_pages.page import Form, PageKind, page
-from services.identity.password_reset.service import PasswordResetService
+from services.identity.password_reset.service import PasswordResetService, request_of
 from services.identity.verification.service import VerificationService
 
 _VERIFY = "/api/auth/verify-email"
@@ -24,6 +26,7 @@ _RESET = "/api/auth/reset-password"
 _CHANGE = "/api/auth/change-email/confirm"
 _KEEP = "/api/auth/change-email/revert"
 _MAX_TYPED_PASSWORD = 1024
+_NO_STORE = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 
 TokenParameter = Annotated[str, Query(min_length=1, max_length=128, description="The token of the link.")]
 
@@ -102,7 +105,7 @@ def _declare_reset(
         limit="sensitive",
         body_limit=8 * KIB,
         response_model=None,
-        responses=_AGAIN,
+        responses={**_AGAIN, 303: {"description": "Back to the login page that the reset began at."}},
     )
     async def confirm_password_reset(request: Request, caller: Caller) -> Response:
         """Replace a password by the form of the page (with `token` and `password`)."""
@@ -118,6 +121,9 @@ def _declare_reset(
             faults = tuple(fault.detail for fault in error.errors) or (error.detail,)
             form = Form(f"{_RESET}/confirm", {"token": token}, faults=faults)
             return page(PageKind.RESET_PASSWORD, client, found.user.locale, form, status=422)
+        if request_of(found):
+            back = way_back(PASSWORD_CHANGED, client.id, request_of(found))
+            return RedirectResponse(back, status_code=303, headers=_NO_STORE)
         return page(PageKind.RESET_PASSWORD, client, found.user.locale, None)
 
 

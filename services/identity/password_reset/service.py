@@ -17,7 +17,7 @@ from chassis.events import Actor, ActorType
 from chassis.outbox import Outbox
 from contracts import events
 from services.identity.email_tokens.mailbox import MailboxProofs
-from services.identity.email_tokens.models import TokenKind
+from services.identity.email_tokens.models import LiveToken, TokenKind
 from services.identity.email_tokens.service import TTL, EmailTokens
 from services.identity.errors import SessionsNotEnded
 from services.identity.lockouts.service import LockoutService
@@ -37,9 +37,15 @@ log = structlog.get_logger()
 
 _PATH = "/api/auth/reset-password"
 _REASON = "password_reset"
+_REQUEST = "request"
 
 Distrust = Callable[[Tx, UUID], Awaitable[None]]
 """Ends the trust of all devices of a user."""
+
+
+def request_of(token: LiveToken) -> str:
+    """Return what names the login page that a reset began at; empty when it began elsewhere."""
+    return str(token.payload.get(_REQUEST, ""))
 
 
 class PasswordResetService:
@@ -80,8 +86,10 @@ class PasswordResetService:
         self._base_url = base_url.rstrip("/")
         requests.on(RequestKind.RESET_PASSWORD, self.send)
 
-    async def ask(self, caller: CallerContext, typed_email: str) -> None:
+    async def ask(self, caller: CallerContext, typed_email: str, *, request: str = "") -> None:
         """Have a link mailed to an address, if it has an account; nothing here depends on whether it has.
+
+        `request` names the login page that the browser goes back to afterwards, if it comes from there.
 
         Raises:
             InvalidEmail: no account can have this address.
@@ -90,7 +98,8 @@ class PasswordResetService:
         self._mailer.require()
         email = Email.parse(typed_email)
         asked = events.PasswordResetRequested(email_hash=self._emails.hash(email).hex())
-        await self._requests.note(caller, RequestKind.RESET_PASSWORD, email, asked)
+        wishes = {_REQUEST: request} if request else {}
+        await self._requests.note(caller, RequestKind.RESET_PASSWORD, email, asked, wishes)
 
     async def send(self, tx: Tx, request: MailRequest) -> None:
         """Mail the link that was asked for; quietly nothing for a stranger, or who got enough of them."""
@@ -100,7 +109,7 @@ class PasswordResetService:
         if await self._tokens.is_throttled(tx, user, TokenKind.RESET_PASSWORD):
             return
         ttl = TTL[TokenKind.RESET_PASSWORD]
-        token = await self._tokens.issue(tx, user, TokenKind.RESET_PASSWORD)
+        token = await self._tokens.issue(tx, user, TokenKind.RESET_PASSWORD, request.wishes)
         variables = {
             "link": f"{self._base_url}{_PATH}?token={token}",
             "minutes": str(ttl // timedelta(minutes=1)),

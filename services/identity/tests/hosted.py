@@ -87,6 +87,11 @@ class Hosted:
         )
         return cast("logins_pb2.LoginOutcome", await self.stub.FinishPasskey(finish))
 
+    async def reset(self, email: str, handle: str) -> None:
+        """Have a link mailed that resets the password and leads back to a page."""
+        request = logins_pb2.AskMailRequest(email=email, request=handle, **self._who)
+        await self.stub.AskPasswordReset(request)
+
     async def enroll(self, enrollment_token: str, code: str) -> logins_pb2.TotpEnabled:
         """Turn an authenticator app on, without which there is no login."""
         request = logins_pb2.EnableTotpRequest(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from chassis.errors import AppError, Kind
 from services.identity.tests.conftest import PASSWORD, address
 from services.identity.tests.hosted import Hosted
+from services.identity.tests.mailed import PUBLIC
 from services.identity.tests.pages import plant, register
 from services.identity.tests.second_factors import (
     MFA_REQUIRED,
@@ -223,10 +225,28 @@ async def test_options_are_the_clients(system: System) -> None:
     async with system.channel("identity", caller="federation") as channel:
         options = await Hosted.at(system, plain, channel).options()
         assert (options.has_password, options.has_passkey, options.captcha_provider) == (True, True, "")
+        assert options.has_password_reset
         assert "http://localhost:8080" in options.passkey_origins
         options = await Hosted.at(system, chosen, channel).options()
         assert (options.has_password, options.has_passkey) == (False, True)
+        assert not options.has_password_reset
         assert list(options.passkey_origins) == ["https://login.example.com"]
+
+
+async def test_reset_that_the_page_asks_for_leads_back_to_it(page: Hosted) -> None:
+    person = await new_person(page.system, page.tenant)
+    for handle in ("", "authz_ä", "a&b=c", "//evil.example", "a" * 129):
+        assert (await refusal(page.reset(person.email, handle))).code == "invalid_request"
+    assert (await refusal(page.reset("nobody", "authz_1"))).code == "invalid_email"
+    await page.reset(person.email, "authz_1")
+    [mail] = await page.system.mails(person.email, "reset_password")
+    form = urlencode({"token": mail.token, "password": "another long password 7"}).encode()
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    path = "/api/auth/reset-password/confirm"
+    answer = await page.system.call("identity", "POST", path, caller=PUBLIC, content=form, headers=headers)
+    back = f"/login/password-changed?request=authz_1&client_id={page.tenant.id}"
+    assert (answer.status, answer.headers["location"]) == (303, back)
+    assert "set-cookie" not in answer.headers
 
 
 async def test_nobody_but_federation_may_call(system: System, tenant: Tenant) -> None:

@@ -80,11 +80,14 @@ class LoginOptions(_message.Message):
     PASSKEY_ORIGINS_FIELD_NUMBER: _builtins.int
     CAPTCHA_PROVIDER_FIELD_NUMBER: _builtins.int
     CAPTCHA_SITE_KEY_FIELD_NUMBER: _builtins.int
+    HAS_PASSWORD_RESET_FIELD_NUMBER: _builtins.int
     has_password: _builtins.bool
     has_passkey: _builtins.bool
     captcha_provider: _builtins.str
     """`turnstile`, `hcaptcha`, `recaptcha` or another; empty when a password login needs none."""
     captcha_site_key: _builtins.str
+    has_password_reset: _builtins.bool
+    """A link to choose another password can be mailed."""
     @_builtins.property
     def passkey_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Origins on which the client's passkeys work."""
@@ -97,10 +100,11 @@ class LoginOptions(_message.Message):
         passkey_origins: _abc.Iterable[_builtins.str] | None = ...,
         captcha_provider: _builtins.str = ...,
         captcha_site_key: _builtins.str = ...,
+        has_password_reset: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captcha_provider", b"captcha_provider", "captcha_site_key", b"captcha_site_key", "has_passkey", b"has_passkey", "has_password", b"has_password", "passkey_origins", b"passkey_origins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captcha_provider", b"captcha_provider", "captcha_site_key", b"captcha_site_key", "has_passkey", b"has_passkey", "has_password", b"has_password", "has_password_reset", b"has_password_reset", "passkey_origins", b"passkey_origins"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -499,3 +503,49 @@ class TotpEnabled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TotpEnabled: _TypeAlias = TotpEnabled  # noqa: Y015
+
+@_typing.final
+class AskMailRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    email: _builtins.str
+    """Need not be a user's: the answer and its time are the same."""
+    request: _builtins.str
+    """Names the page that asks, so that the link leads back there in the same browser."""
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        request: _builtins.str = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "email", b"email", "origin", b"origin", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskMailRequest: _TypeAlias = AskMailRequest  # noqa: Y015
+
+@_typing.final
+class AskMailResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskMailResponse: _TypeAlias = AskMailResponse  # noqa: Y015

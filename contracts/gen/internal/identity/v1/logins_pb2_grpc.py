@@ -80,6 +80,11 @@ class LoginServiceStub:
                 request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.EnableTotpRequest.SerializeToString,
                 response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.TotpEnabled.FromString,
                 _registered_method=True)
+        self.AskPasswordReset = channel.unary_unary(
+                '/internal.identity.v1.LoginService/AskPasswordReset',
+                request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.SerializeToString,
+                response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.FromString,
+                _registered_method=True)
 
 
 class LoginServiceServicer:
@@ -147,6 +152,13 @@ class LoginServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskPasswordReset(self, request, context):
+        """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LoginServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -189,6 +201,11 @@ def add_LoginServiceServicer_to_server(servicer, server):
                     servicer.EnableTotp,
                     request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.EnableTotpRequest.FromString,
                     response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.TotpEnabled.SerializeToString,
+            ),
+            'AskPasswordReset': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskPasswordReset,
+                    request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.FromString,
+                    response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -413,6 +430,33 @@ class LoginService:
             '/internal.identity.v1.LoginService/EnableTotp',
             internal_dot_identity_dot_v1_dot_logins__pb2.EnableTotpRequest.SerializeToString,
             internal_dot_identity_dot_v1_dot_logins__pb2.TotpEnabled.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskPasswordReset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.identity.v1.LoginService/AskPasswordReset',
+            internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.SerializeToString,
+            internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.FromString,
             options,
             channel_credentials,
             insecure,

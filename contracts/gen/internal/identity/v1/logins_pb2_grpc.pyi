@@ -55,6 +55,8 @@ class LoginServiceStub:
     """SetUpTotp makes a secret for the authenticator app of a user who must have one before it may log in."""
     EnableTotp: _grpc.UnaryUnaryMultiCallable[_logins_pb2.EnableTotpRequest, _logins_pb2.TotpEnabled]
     """EnableTotp turns that app on by a code of it, and completes the login."""
+    AskPasswordReset: _grpc.UnaryUnaryMultiCallable[_logins_pb2.AskMailRequest, _logins_pb2.AskMailResponse]
+    """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
 
 @_typing.type_check_only
 class LoginServiceAsyncStub(LoginServiceStub):
@@ -83,6 +85,8 @@ class LoginServiceAsyncStub(LoginServiceStub):
     """SetUpTotp makes a secret for the authenticator app of a user who must have one before it may log in."""
     EnableTotp: _aio.UnaryUnaryMultiCallable[_logins_pb2.EnableTotpRequest, _logins_pb2.TotpEnabled]  # type: ignore[assignment]
     """EnableTotp turns that app on by a code of it, and completes the login."""
+    AskPasswordReset: _aio.UnaryUnaryMultiCallable[_logins_pb2.AskMailRequest, _logins_pb2.AskMailResponse]  # type: ignore[assignment]
+    """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
 
 class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
     """LoginService is the login of the hosted page: the rules of `/api/auth/login` and its siblings, behind the same gate.
@@ -156,5 +160,13 @@ class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_logins_pb2.TotpEnabled, _abc.Awaitable[_logins_pb2.TotpEnabled]]:
         """EnableTotp turns that app on by a code of it, and completes the login."""
+
+    @_abc_1.abstractmethod
+    def AskPasswordReset(
+        self,
+        request: _logins_pb2.AskMailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_logins_pb2.AskMailResponse, _abc.Awaitable[_logins_pb2.AskMailResponse]]:
+        """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
 
 def add_LoginServiceServicer_to_server(servicer: LoginServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,94 @@
+"""HTTP face of what stands beside the login: forms and pages, as those of the login itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from chassis.context import Access
+from chassis.forms import read_form
+from chassis.http import KIB, Caller, Router
+from contracts.hosted_pages import PASSWORD_CHANGED
+from services.federation.errors import AuthorizationRequestGone
+from services.federation.login.accounts import MAILED, HostedAccounts
+from services.federation.login.browsers import Browsers
+from services.federation.login.face import FORM_ANSWERS, SHOWN, Face, Handle, form_body
+from services.federation.login.service import FORGOT
+from services.federation.pages.contents import PasswordChangedPage
+from services.federation.pages.refusals import with_error_pages
+from services.federation.pages.render import languages_of, render
+
+TenantParameter = Annotated[str, Query(alias="client_id", max_length=64, description="Whose page it was.")]
+
+
+def routes(accounts: HostedAccounts, browsers: Browsers) -> Router:
+    """The slice's routes."""
+    router = Router(tag="OpenID Connect")
+    _declare_forgotten_password(router, Face(browsers), accounts)
+    return router
+
+
+def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAccounts) -> None:
+    @router.get(FORGOT, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    async def show_forgot_password(request: Request, caller: Caller, handle: Handle = "") -> Response:
+        """Show the page for who has forgotten the password (`text/html`)."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(request, caller, handle)
+            return face.next(visit, await accounts.forgot(visit))
+
+        return await with_error_pages(request, work)
+
+    @router.post(
+        FORGOT,
+        access=Access.PUBLIC,
+        limit="sensitive",
+        body_limit=8 * KIB,
+        response_model=None,
+        responses=FORM_ANSWERS,
+        request_body=form_body("email"),
+    )
+    async def ask_for_password_reset(request: Request, caller: Caller) -> Response:
+        """Have a link mailed by the form of the page (with `email`), the same for every address."""
+
+        async def work() -> Response:
+            form = await read_form(request)
+            visit = await face.browsers.submitted(
+                request, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            return face.next(visit, await accounts.ask_reset(visit, form.get("email", "")))
+
+        return await with_error_pages(request, work)
+
+    @router.get(MAILED, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    async def show_mailed(request: Request, caller: Caller, handle: Handle = "") -> Response:
+        """Tell of the mail that is on its way (`text/html`)."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(request, caller, handle)
+            return face.shown(visit, accounts.mailed(visit))
+
+        return await with_error_pages(request, work)
+
+    @router.get(
+        PASSWORD_CHANGED,
+        access=Access.PUBLIC,
+        limit="public",
+        response_model=None,
+        responses={**SHOWN, 303: {"description": "On to the login page that still waits."}},
+    )
+    async def show_password_changed(
+        request: Request, caller: Caller, handle: Handle = "", client_id: TenantParameter = ""
+    ) -> Response:
+        """Lead back to the login after a reset, where a page of this browser waits; else say what to do."""
+
+        async def work() -> Response:
+            try:
+                visit = await face.browsers.visit(request, caller, handle)
+            except AuthorizationRequestGone:
+                tenant = await accounts.tenant(client_id)
+                return render(PasswordChangedPage(), tenant, languages_of(request))
+            return face.next(visit, accounts.changed(visit))
+
+        return await with_error_pages(request, work)
