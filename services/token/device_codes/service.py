@@ -173,7 +173,7 @@ class DeviceCodes:
         if opened is None:
             raise _refusal(found)
         CODES.labels("redeemed").inc()
-        return self._tokens.answer(app, signers, opened, jkt=jkt)
+        return await self._tokens.answer(app, signers, opened, jkt=jkt)
 
     async def purge(self) -> None:
         """Forget what nobody asks for any more, for ever; a job of the service."""

@@ -79,7 +79,9 @@ class CodeRedemption:
             CODES.labels("refused").inc()
             raise InvalidGrant
         CODES.labels("redeemed").inc()
-        return self._tokens.answer(app, signers, opened, audience=resources or None, jkt=jkt, nonce=nonce)
+        return await self._tokens.answer(
+            app, signers, opened, audience=resources or None, jkt=jkt, nonce=nonce
+        )
 
     async def _use(
         self, caller: CallerContext, app: App, code: str, parameters: Parameters, jkt: str | None

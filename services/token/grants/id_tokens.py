@@ -32,7 +32,7 @@ class Authentication:
     nonce: str = ""
 
 
-def sign_id_token(
+async def sign_id_token(
     issuer_tokens: IssuerTokens, signer: Signer, app: App, authentication: Authentication, now: datetime
 ) -> str:
     """Sign the ID token of a grant, for the app whose it is, by a signer of the app's algorithm."""
@@ -56,4 +56,4 @@ def sign_id_token(
     }
     if authentication.nonce:
         claims["nonce"] = authentication.nonce
-    return issuer_tokens.sign_by(signer, ID_TOKEN, claims, now)
+    return await issuer_tokens.sign_by(signer, ID_TOKEN, claims, now)

@@ -49,16 +49,19 @@ class GrantRefreshing:
             raise InvalidRequest("Send the `refresh_token`.")
         caller = acting_in(caller, app.client.id)
         scopes, resources = read_scope(parameters.get("scope")), parameters.several("resource")
-        await self._check_narrows(app, token, scopes, resources)
+        if scopes is not None or resources:
+            await self._check_narrows(app, token, scopes, resources)
         signers = await self._tokens.signers(app)
-        holder = Holder(app.id, jkt, client.is_confidential)
+        holder = Holder(app.id, jkt, client.is_confidential, app.audiences)
         try:
             session, successor = await self._sessions.rotate(
                 caller, app.client.id, token, holder, self._clock.now()
             )
         except InvalidRefreshToken:
+            # Perhaps because the app has lost what was granted: then it is told so.
+            await self._check_narrows(app, token, scopes, resources)
             raise InvalidGrant from None
-        return self._tokens.answer(
+        return await self._tokens.answer(
             app, signers, Opened(session, successor), scopes=scopes, audience=resources or None, jkt=jkt
         )
 

@@ -131,7 +131,7 @@ class GrantTokens:
         OPENED.inc()
         return Opened(session, token)
 
-    def answer(
+    async def answer(
         self,
         app: App,
         signers: Signers,
@@ -156,11 +156,11 @@ class GrantTokens:
         resources = remaining(app, grant.audience if audience is None else audience)
         delegated = Delegated(app.id, allowed, resources, jkt)
         whose = subject_of(app.client.id, session, delegated)
-        access = self._access_tokens.sign(signers.access_token, whose, now)
+        access = await self._access_tokens.sign(signers.access_token, whose, now)
         id_token = ""
         if signers.id_token is not None and OPENID in allowed:
             authentication = Authentication(session, allowed, access.token, nonce)
-            id_token = sign_id_token(self._issuer_tokens, signers.id_token, app, authentication, now)
+            id_token = await sign_id_token(self._issuer_tokens, signers.id_token, app, authentication, now)
         return TokenAnswer(
             access_token=access.token,
             token_type=token_type(jkt),

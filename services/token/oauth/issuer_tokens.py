@@ -34,7 +34,7 @@ class IssuerTokens:
             ValueError: the issuer has no key of that kind, or signs no such token.
             DatabaseUnavailable: the key is not at hand and PostgreSQL is away.
         """
-        return self.sign_by(await self.signer(algorithm), typ, claims, now)
+        return await self.sign_by(await self.signer(algorithm), typ, claims, now)
 
     async def signer(self, algorithm: Algorithm) -> Signer:
         """Return what `sign_by` takes, to be loaded before anything is used up for the token.
@@ -45,14 +45,14 @@ class IssuerTokens:
         """
         return await self._keyring.issuer_signer(algorithm)
 
-    def sign_by(self, signer: Signer, typ: str, claims: dict[str, object], now: datetime) -> str:
+    async def sign_by(self, signer: Signer, typ: str, claims: dict[str, object], now: datetime) -> str:
         """Sign claims, as `sign` does, with a key that is at hand.
 
         Raises:
             ValueError: the issuer signs no such token.
         """
         own = {"iss": self._issuer, "iat": int(now.timestamp()), "jti": str(new_id())}
-        return signer.token({**claims, **own}, typ)
+        return await signer.token({**claims, **own}, typ)
 
     async def read_id_token(self, token: str) -> dict[str, object] | None:
         """Return the claims of an ID token that we signed, be it expired; None for whatever is none.

@@ -82,7 +82,7 @@ class MachineTokens:
         tenant = await self._clients.get(account.client_id)
         signer = await self._keyring.signer(tenant)
         machine = Machine(account.client_id, account.id, account.name, client.credential_id, granted, jkt=jkt)
-        token = self._access_tokens.sign_machine(signer, machine, self._clock.now())
+        token = await self._access_tokens.sign_machine(signer, machine, self._clock.now())
         issued = events.MachineTokenIssued(
             target_id=account.id,
             scope=" ".join(granted),
@@ -117,7 +117,7 @@ class MachineTokens:
         machine = Machine(
             app.client.id, UUID(app.id), app.name, UUID(app.id), granted, resources, jkt=jkt, is_app=True
         )
-        token = self._access_tokens.sign_machine(signer, machine, self._clock.now())
+        token = await self._access_tokens.sign_machine(signer, machine, self._clock.now())
         MACHINE_TOKENS.labels("app").inc()
         issued = events.AppTokenIssued(target_id=app.id, scope=" ".join(granted), method=client.method)
         await self._outbox.append(

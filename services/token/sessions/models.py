@@ -216,12 +216,14 @@ class Holder:
 
     `jkt` names the key that the app proved to have. The token of a confidential app is bound to the app by
     its credentials, so its key may be another than at first (RFC 9449 §5); that of a public one is bound to
-    the key alone.
+    the key alone. `audiences` are the resources that the app may ask for now: a grant of others only opens
+    nothing.
     """
 
     app_id: str | None = None
     jkt: str | None = None
     is_confidential: bool = False
+    audiences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class SessionService:
         live = LiveSession(
             session.id, session.user_id, now, session.expires_at, session.amr, session.acr, *known
         )
-        return self._answer(client, signer, live, token, now, opening)
+        return await self._answer(client, signer, live, token, now, opening)
 
     async def refresh(self, caller: CallerContext, token: str) -> sessions_pb2.OpenedSession:
         """Exchange a refresh token for its successor and a new access token.
@@ -143,7 +143,7 @@ class SessionService:
         signer = await self._keyring.signer(client)
         now = self._clock.now()
         session, successor = await self.rotate(caller, client.id, token, Holder(), now)
-        return self._answer(client, signer, session, successor, now)
+        return await self._answer(client, signer, session, successor, now)
 
     async def rotate(
         self, caller: CallerContext, client_id: UUID, token: str, holder: Holder, now: datetime
@@ -347,7 +347,7 @@ class SessionService:
             impersonator_id=opening.impersonator_id,
         )
 
-    def _answer(
+    async def _answer(
         self,
         client: Client,
         signer: Signer,
@@ -369,7 +369,7 @@ class SessionService:
             act_json=opening.act_json if opening else "",
             status_index=session.status_index,
         )
-        access = self._access_tokens.sign(signer, subject, now)
+        access = await self._access_tokens.sign(signer, subject, now)
         return sessions_pb2.OpenedSession(
             session_id=str(session.id),
             access_token=access.token,

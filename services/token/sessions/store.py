@@ -94,8 +94,9 @@ async def rotate(
         """
         WITH presented AS (
             SELECT use.*, t.session_id
-            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $7::text[], $8::text[], $9::bool[])
-                 AS use(token_hash, seed, successor_hash, app_id, jkt, is_confidential)
+            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $7::text[], $8::text[], $9::bool[],
+                        $10::text[])
+                 AS use(token_hash, seed, successor_hash, app_id, jkt, is_confidential, audiences)
             JOIN refresh_tokens AS t ON t.token_hash = use.token_hash
             WHERE t.client_id = current_client() AND t.used_at IS NULL AND t.expires_at > $4
         ), locked AS (
@@ -112,6 +113,8 @@ async def rotate(
               AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
               AND s.app_id IS NOT DISTINCT FROM p.app_id
               AND (s.cnf_jkt IS NULL OR s.cnf_jkt = p.jkt OR (p.is_confidential AND p.jkt IS NOT NULL))
+              AND (coalesce(cardinality(s.audience), 0) = 0
+                   OR s.audience && string_to_array(p.audiences, ' '))
             RETURNING p.token_hash, p.seed, p.successor_hash,
                       s.id, s.user_id, coalesce(s.auth_time, s.created_at) AS auth_time, s.expires_at, s.amr,
                       s.acr, s.app_id, s.parent_id, s.scope, s.audience, s.cnf_jkt, s.requested_claims,
@@ -137,6 +140,7 @@ async def rotate(
         [use.holder.app_id for use in uses],
         [use.holder.jkt for use in uses],
         [use.holder.is_confidential for use in uses],
+        [" ".join(use.holder.audiences) for use in uses],
     )
     return {row["token_hash"]: live(row) for row in rows}
 

@@ -95,7 +95,7 @@ class AccessTokens:
         self._issuer = issuer
         self._ttl = int(ttl.total_seconds())
 
-    def sign(self, signer: Signer, subject: Subject, now: datetime) -> AccessToken:
+    async def sign(self, signer: Signer, subject: Subject, now: datetime) -> AccessToken:
         """Sign a user's access token.
 
         `iat` is the time of this process, which revocations go by. `nbf` is earlier by as much as clocks may
@@ -129,9 +129,9 @@ class AccessTokens:
         if self._with_status and subject.status_index is not None:
             claims["status"] = status_claim(self._issuer, subject.status_index)
         SIGNED.labels(str(signer.algorithm)).inc()
-        return AccessToken(signer.token(claims), max(0, expires_at - issued_at))
+        return AccessToken(await signer.token(claims), max(0, expires_at - issued_at))
 
-    def sign_machine(self, signer: Signer, machine: Machine, now: datetime) -> AccessToken:
+    async def sign_machine(self, signer: Signer, machine: Machine, now: datetime) -> AccessToken:
         """Sign a service account's access token.
 
         `sid` is the secret that it was got with, so that revoking that revokes the token, as ending a session
@@ -165,7 +165,7 @@ class AccessTokens:
         if machine.jkt is not None:
             claims["cnf"] = {"jkt": machine.jkt}
         SIGNED.labels(str(signer.algorithm)).inc()
-        return AccessToken(signer.token(claims), max(0, expires_at - issued_at))
+        return AccessToken(await signer.token(claims), max(0, expires_at - issued_at))
 
 
 def _narrow(claims: dict[str, object], delegated: Delegated) -> None:

@@ -6,12 +6,14 @@ cost as much again as an ES256 signature.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, assert_never
@@ -105,16 +107,19 @@ class Signer:
     """A loaded key that signs tokens.
 
     A client's key signs access tokens and the issuer's everything else, so that no validator that knows both
-    can take the one for the other. `headers` are base64url JOSE headers by `typ`, each made once.
+    can take the one for the other. A signature that takes long is made in a thread of `threads`, where the
+    crypto library lets others run: an RSA signature takes ten times as long as all else about a token, and
+    the event loop would stand still for it. `headers` are base64url JOSE headers by `typ`, each made once.
     """
 
     kid: str
     algorithm: Algorithm
     sign: Sign
     is_issuer: bool = False
+    threads: Executor | None = None
     headers: dict[str, bytes] = field(default_factory=dict)
 
-    def token(self, claims: dict[str, object], typ: str = ACCESS_TOKEN) -> str:
+    async def token(self, claims: dict[str, object], typ: str = ACCESS_TOKEN) -> str:
         """Return the claims as a compact JWS.
 
         Raises:
@@ -123,7 +128,12 @@ class Signer:
         header = self.headers.get(typ) or self._header(typ)
         payload = base64url(json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode())
         signing_input = header + b"." + payload
-        return (signing_input + b"." + base64url(self.sign(signing_input))).decode()
+        if self.threads is None:
+            signature = self.sign(signing_input)
+        else:
+            loop = asyncio.get_running_loop()
+            signature = await loop.run_in_executor(self.threads, self.sign, signing_input)
+        return (signing_input + b"." + base64url(signature)).decode()
 
     def _header(self, typ: str) -> bytes:
         if (typ == ACCESS_TOKEN) is self.is_issuer:
@@ -135,9 +145,20 @@ class Signer:
         return encoded
 
 
-def load_signer(algorithm: Algorithm, kid: str, private: bytes, *, is_issuer: bool = False) -> Signer:
-    """Load a private key (PKCS #8 in DER), or a secret for HS256; costs more than a signature, so keep it."""
-    return Signer(kid, algorithm, _sign_with(algorithm, private), is_issuer)
+def load_signer(
+    algorithm: Algorithm,
+    kid: str,
+    private: bytes,
+    *,
+    is_issuer: bool = False,
+    threads: Executor | None = None,
+) -> Signer:
+    """Load a private key (PKCS #8 in DER), or a secret for HS256; costs more than a signature, so keep it.
+
+    `threads` are used by RS256 alone: the hop to a thread takes as long as any other signature.
+    """
+    slow = threads if algorithm is Algorithm.RS256 else None
+    return Signer(kid, algorithm, _sign_with(algorithm, private), is_issuer, slow)
 
 
 def base64url(raw: bytes) -> bytes:

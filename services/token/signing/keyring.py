@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from uuid import UUID
 
@@ -51,6 +53,8 @@ class Keyring:
         self._signers: OrderedDict[tuple[UUID, Algorithm], tuple[Signer, float]] = OrderedDict()
         self._loading: dict[tuple[UUID, Algorithm], asyncio.Task[Signer]] = {}
         self._generation = 0
+        # As many as can run at once: more would only take turns with the event loop.
+        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="sign")
         bus.on(INVALIDATE, self._on_change)
 
     async def signer(self, client: Client) -> Signer:
@@ -130,7 +134,9 @@ class Keyring:
         if stored is None:
             raise LookupError("a client's keys vanished while they were made")
         private = self._sealer.open(stored.sealed, row_of(algorithm, stored.kid))
-        signer = load_signer(algorithm, stored.kid, private, is_issuer=client_id == ISSUER_ID)
+        signer = load_signer(
+            algorithm, stored.kid, private, is_issuer=client_id == ISSUER_ID, threads=self._threads
+        )
         # What was read before a rotation is used once and not kept.
         if generation == self._generation:
             self._signers[client_id, algorithm] = signer, time.monotonic()

@@ -124,7 +124,7 @@ class StatusLists:
             "status_list": {"bits": 1, "lst": base64url(compressed).decode()},
         }
         said = hashlib.sha256(f"{signer.kid}:{now // _PERIOD_SECONDS}:".encode() + compressed)
-        found = StatusList(signer.token(claims, _TYPE).encode(), f'W/"{said.hexdigest()[:32]}"')
+        found = StatusList((await signer.token(claims, _TYPE)).encode(), f'W/"{said.hexdigest()[:32]}"')
         SIGNED.inc()
         self._kept[number] = _Kept(found, made_from, time.monotonic())
         self._kept.move_to_end(number)

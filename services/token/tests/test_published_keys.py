@@ -83,22 +83,22 @@ async def test_access_token_when_signed_by_the_issuers_key_then_is_refused(
         issuer = load_signer(algorithm, row[0]["kid"], private, is_issuer=True)
         # What the issuer does sign, with the very claims of an access token: its type tells it apart.
         with pytest.raises(TokenError):
-            await verifier.verify(issuer.token(claims, "JWT"))
+            await verifier.verify(await issuer.token(claims, "JWT"))
         # And were it tricked into the type: the key is not the client's.
-        forged = load_signer(algorithm, row[0]["kid"], private).token(claims)
-        for refused in (issuer.token(claims, "JWT"), forged):
+        forged = await load_signer(algorithm, row[0]["kid"], private).token(claims)
+        for refused in (await issuer.token(claims, "JWT"), forged):
             assert (await token.validate(tenant, refused)).error == "invalid_token"
 
 
-def test_signer_when_asked_for_the_other_kind_of_token_then_refuses() -> None:
+async def test_signer_when_asked_for_the_other_kind_of_token_then_refuses() -> None:
     pair = generate(Algorithm.EDDSA)
     client = load_signer(Algorithm.EDDSA, pair.kid, pair.private)
     issuer = load_signer(Algorithm.EDDSA, pair.kid, pair.private, is_issuer=True)
-    assert header_of(client.token({})) == {"alg": "EdDSA", "typ": "at+jwt", "kid": pair.kid}
+    assert header_of(await client.token({})) == {"alg": "EdDSA", "typ": "at+jwt", "kid": pair.kid}
     for typ in ("JWT", "logout+jwt", "token-introspection+jwt"):
-        assert header_of(issuer.token({}, typ))["typ"] == typ
-        assert claims_of(issuer.token({"a": "ü"}, typ)) == {"a": "ü"}
+        assert header_of(await issuer.token({}, typ))["typ"] == typ
+        assert claims_of(await issuer.token({"a": "ü"}, typ)) == {"a": "ü"}
         with pytest.raises(ValueError, match="client's key"):
-            client.token({}, typ)
+            await client.token({}, typ)
     with pytest.raises(ValueError, match="the issuer's key"):
-        issuer.token({})
+        await issuer.token({})

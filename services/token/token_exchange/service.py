@@ -139,7 +139,7 @@ class TokenExchange:
                 act_json=act_json,
                 ends_at=ends_at,
             )
-            return self._access_tokens.sign_machine(signer, machine, now)
+            return await self._access_tokens.sign_machine(signer, machine, now)
         async with self._db.tenant(app.client.id) as tx:
             session = await sessions_store.live_session(tx, UUID(subject.sid), now)
         if session is None:
@@ -150,7 +150,7 @@ class TokenExchange:
             session_expires_at=min(session.expires_at, ends_at),
             act_json=act_json,
         )
-        return self._access_tokens.sign(signer, whose, now)
+        return await self._access_tokens.sign(signer, whose, now)
 
 
 def _has_actor(parameters: Parameters) -> bool:
