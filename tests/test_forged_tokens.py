@@ -1,6 +1,7 @@
-"""Every forged token of the validators' vectors at the doors of the running system: REST and introspection.
+"""Forged tokens, and genuine ones of every kind, at the doors of the running system.
 
-`services/token/tests/test_validation.py` shows them to `ValidateToken`, and each validator's own tests to it.
+The forged ones are the validators' vectors: `services/token/tests/test_validation.py` shows them to
+`ValidateToken`, and each validator's own tests to it; here they meet REST and introspection.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import grpc
 import pytest
 
 from chassis.sealing import Sealer, parse_key
-from gateway.tests.people import sign_up
+from contracts.gen.auth.v1 import token_pb2
+from contracts.gen.auth.v1.token_pb2_grpc import TokenServiceStub
+from contracts.gen.internal.token.v1 import grants_pb2
+from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceStub
+from gateway.tests.people import PASSWORD, sign_up
 from gateway.tests.running import RunningGateway, running_gateway, serving
+from services.federation.tests.flow import Browser, RelyingParty, answer_of, open_login
 from services.token.tests.forgeries import generator, kid_of
+from tests.admins import new_admin
 from tests.harness import BASE_URL, System, Tenant
 
 VECTORS_USER = UUID("0190f5c0-0000-7000-8000-000000000001")
@@ -31,6 +39,8 @@ WITHOUT_A_SESSION = {"valid-minimal", "valid-null"}
 """Validators take them; a token that the system gives to a user always names its session."""
 
 AT_ONCE = 16
+GRANT_TYPES = ["authorization_code", "refresh_token", "client_credentials"]
+STRICT = {"actions": {"data.export": {"mode": "challenge"}}}
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +126,10 @@ async def test_vectors_when_shown_to_gateway_and_introspection_then_forged_ones_
     await system.sql("token", statement, tenant.id, VECTORS_USER, UUID(session))
     now = int(time.time())
     suffix = f"{now % 10**8}"
-    with generator(
-        issuer=BASE_URL, client_id=tenant.id, session_id=session, now=now, suffix=suffix
-    ) as (signing, vectors):
+    with generator(issuer=BASE_URL, client_id=tenant.id, session_id=session, now=now, suffix=suffix) as (
+        signing,
+        vectors,
+    ):
         await install_keys(system, signing, tenant, suffix)
     # Those for a validator with a use or audience of its own are not for the system, which knows what it is.
     mine = [vector for vector in vectors if vector.source == source and not vector.settings]
@@ -136,3 +147,95 @@ async def test_vectors_when_shown_to_gateway_and_introspection_then_forged_ones_
         assert wrong == [], door.__name__
         assert sum(verdict is True for verdict in judged) >= 1
         assert sum(verdict is False for verdict in judged) >= (270 if source == "jwks" else 10)
+
+
+async def genuine_tokens(system: System, gateway: RunningGateway, tenant: Tenant) -> dict[str, str]:
+    """One token of each kind that the system gives out, as its owner has it."""
+    browser, login = Browser(system), await open_login(system, tenant)
+    await browser.know(login)
+    rp = RelyingParty(system, tenant, *await system.app(tenant, trusted=True, grant_types=GRANT_TYPES))
+    asked = await browser.get(rp.url(scope="openid offline_access"))
+    granted = (await rp.redeem(answer_of(asked)["code"])).json
+    own = {"grant_type": "client_credentials"}
+    signed = {"accept": "application/token-introspection+jwt"}
+    opened = (await gateway.client.get("/.well-known/status-lists/1")).text
+    logout = grants_pb2.SignTokenRequest(
+        typ="logout+jwt",
+        alg="RS256",
+        claims_json=json.dumps({"aud": rp.id, "sub": login.user.id, "sid": login.session_id}),
+    )
+    async with system.channel("token", caller="federation") as channel:
+        logout_token = (await GrantServiceStub(channel.for_stubs).SignToken(logout)).token
+    person = await sign_up(gateway, tenant)
+    refused = await gateway.client.get("/api/auth/me/export", headers=person.headers)
+    challenge = refused.json()["challenge_token"]
+    answer = {"challenge_token": challenge, "factor": "password", "password": PASSWORD}
+    proven = await gateway.client.post("/api/auth/step-up/verify", headers=person.headers, json=answer)
+    return {
+        "access token": person.access_token,
+        "refresh token": person.refresh_token,
+        "challenge": challenge,
+        "step-up token": proven.json()["step_up_token"],
+        "app's access token": granted["access_token"],
+        "app's refresh token": granted["refresh_token"],
+        "ID token": granted["id_token"],
+        "machine's token": (await rp.post("token", "/token", own)).json["access_token"],
+        "introspection": (
+            await rp.post("token", "/introspect", {"token": granted["access_token"]}, **signed)
+        ).body.decode(),
+        "logout token": logout_token,
+        "status list": opened,
+        "code": answer_of(await browser.get(rp.url()))["code"],
+        "admin's token": str(
+            (await (await new_admin(system, mfa_required=False)).log_in()).json["access_token"]
+        ),
+    }
+
+
+OPENS = {
+    "access token": {"rest", "grpc", "introspection"},
+    "refresh token": {"refresh"},
+    "app's access token": {"grpc", "introspection", "userinfo"},
+    "machine's token": {"grpc", "introspection"},
+    "ID token": {"hint"},
+    "admin's token": {"admin"},
+}
+"""The doors that a kind of token opens; every other kind opens none of these."""
+
+
+async def test_token_when_of_each_kind_then_opens_its_own_doors_and_no_other(
+    system: System, gateway: RunningGateway
+) -> None:
+    """J-05, J-13, J-14: each token is good, and each door opens to one of them."""
+    tenant = await system.tenant(
+        settings={
+            "oidc_allowed_scopes": ["openid", "offline_access", "jobs:run"],
+            "adaptive_security": STRICT,
+        }
+    )
+    tokens = await genuine_tokens(system, gateway, tenant)
+    assert all(tokens[kind].count(".") == 2 for kind in ("introspection", "logout token", "status list"))
+    key = {"x-api-key": tenant.api_key}
+    http = gateway.client
+    async with (
+        grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as public,
+        system.channel("token", caller="federation") as channel,
+    ):
+        validation = TokenServiceStub(cast("Any", public))
+        grants = GrantServiceStub(channel.for_stubs)
+        for kind, token in tokens.items():
+            bearer = {"authorization": f"Bearer {token}"}
+            request = token_pb2.ValidateTokenRequest(access_token=token, api_key=tenant.api_key)
+            hint = grants_pb2.ReadIdTokenRequest(id_token=token)
+            renewal = {"refresh_token": token, "token_transport": "json"}
+            opened = {
+                "rest": (await http.get("/_authz", headers={**key, **bearer})).is_success,
+                "grpc": (await validation.ValidateToken(request)).valid,
+                "introspection": await is_active(gateway, tenant, token),
+                "userinfo": (await http.get("/userinfo", headers=bearer)).is_success,
+                "admin": (await http.get("/api/admin/clients", headers=bearer)).is_success,
+                "hint": (await grants.ReadIdToken(hint)).valid,
+                "refresh": (await http.post("/api/auth/refresh", headers=key, json=renewal)).is_success,
+            }
+            assert {door for door, is_open in opened.items() if is_open} == OPENS.get(kind, set()), kind
+    assert set.union(*OPENS.values()) == set(opened)
