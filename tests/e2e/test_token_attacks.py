@@ -346,11 +346,13 @@ async def test_jwks_when_fetched_then_shows_public_keys_of_one_client_only(stack
         tenant = await stack.tenant(token_mode=mode)
         user = await stack.sign_up(tenant)
         of_issuer = await stack.issuer_keys()
+        assert all(key["kid"].startswith("issuer.") for key in of_issuer)
         answer = await whole_key_set(stack, tenant, len(of_issuer) + 2)
         assert answer.status_code == 200
         assert "max-age" in answer.headers["cache-control"]
         keys = [key for key in answer.json()["keys"] if key not in of_issuer]
         assert len(keys) == 2
+        assert not any("." in key["kid"] for key in keys), "named as the issuer's own"
         assert part(user.access_token, 0)["kid"] in {key["kid"] for key in keys}
         for key in keys:
             assert set(key) <= {"kty", "n", "e", "crv", "x", "y", "kid", "use", "alg"}

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, assert_never
 
+from authservice_validator.jose import ISSUER_KID_PREFIX
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -76,9 +77,12 @@ def new_kid() -> str:
     return secrets.token_urlsafe(16)
 
 
-def generate(algorithm: Algorithm) -> KeyPair:
-    """Make a key pair. RSA takes a tenth of a second or more: call it in a thread, outside a transaction."""
-    kid = new_kid()
+def generate(algorithm: Algorithm, *, of_issuer: bool) -> KeyPair:
+    """Make a key pair. RSA takes a tenth of a second or more: call it in a thread, outside a transaction.
+
+    The name tells validators a key of the issuer's own from a client's, whose has no dot.
+    """
+    kid = ISSUER_KID_PREFIX + new_kid() if of_issuer else new_kid()
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     match algorithm:
         case Algorithm.RS256:

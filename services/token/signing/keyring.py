@@ -162,7 +162,7 @@ class Keyring:
         async with self._db.tenant(client_id) as tx:
             missing = await store.missing_keys(tx, algorithm)
         for status in missing:
-            pair = await asyncio.to_thread(generate, algorithm)
+            pair = await asyncio.to_thread(generate, algorithm, of_issuer=client_id == ISSUER_ID)
             sealed = self._sealer.seal(pair.private, row_of(algorithm, pair.kid))
             async with self._db.tenant(client_id) as tx:
                 await store.lock_client(tx)

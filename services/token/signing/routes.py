@@ -112,9 +112,10 @@ def _declare_jwks(router: Router, jwks: Jwks) -> None:
         With `client_id`, or an API key, those that sign this client's access tokens; without, those of all
         clients while there are no more than JWKS_MAX_CLIENTS, and of none beyond: validators of access tokens
         should always say whose they check. In each set are also the issuer's own keys, which sign ID tokens
-        and logout tokens and never an access token; `client_id=00000000-0000-0000-0000-000000000000` has
-        them alone. A set holds the keys that sign now, those that will sign next, and those that have signed
-        tokens which still live. May be kept for five minutes.
+        and logout tokens and never an access token: their `kid` begins with `issuer.` and no other does.
+        `client_id=00000000-0000-0000-0000-000000000000` has them alone. A set holds the keys that sign now,
+        those that will sign next, and those that have signed tokens which still live. May be kept for five
+        minutes.
         """
         return _answer(request, await jwks.of(client_id or caller.client_id))
 

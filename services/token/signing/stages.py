@@ -99,7 +99,7 @@ class KeyStages:
             RotationTooSoon: the next key has been published for less than `LEAD_TIME`; `force` skips this.
         """
         await self._keyring.ensure_keys(owner, algorithm)
-        pair = await asyncio.to_thread(generate, algorithm)
+        pair = await asyncio.to_thread(generate, algorithm, of_issuer=owner == ISSUER_ID)
         now = self._clock.now()
         async with self._db.tenant(owner) as tx:
             await store.lock_client(tx)
@@ -139,7 +139,7 @@ class KeyStages:
             algorithm = await store.algorithm_of_key(tx, kid)
         if algorithm is None:
             raise SigningKeyNotFound
-        pair = await asyncio.to_thread(generate, algorithm)
+        pair = await asyncio.to_thread(generate, algorithm, of_issuer=owner == ISSUER_ID)
         now = self._clock.now()
         async with self._db.tenant(owner) as tx:
             await store.lock_client(tx)

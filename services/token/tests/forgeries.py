@@ -16,7 +16,7 @@ from uuid import UUID
 
 FOLDER = Path(__file__).resolve().parents[3] / "sdks" / "conformance"
 _MODULES = ("signing", "accepted", "forged", "misclaimed")
-_KIDS = ("rs-1", "rs-2", "es-1", "ed-1", "hs-1")
+_KIDS = ("rs-1", "rs-2", "es-1", "ed-1", "hs-1", "issuer.es-1")
 
 
 def kid_of(name: str, suffix: str) -> str:

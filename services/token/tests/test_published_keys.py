@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from importlib import import_module
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from authservice_validator import JwksKeys, TokenError, TokenVerifier
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from authservice_validator import JwksKeys, TokenInvalid, TokenVerifier
+from sqlalchemy import create_engine, text
 
 from chassis.probes import Probes
 from chassis.sealing import Sealer, parse_key
@@ -28,6 +34,8 @@ async def test_jwks_of_all_when_there_are_more_clients_than_allowed_then_the_iss
     path = f"{JWKS}?client_id={ISSUER_ID}"
     issuers = (await system.call("token", "GET", path, caller=anybody)).json["keys"]
     assert {key["alg"] for key in issuers} == {str(algorithm) for algorithm in ISSUER_ALGORITHMS}
+    assert all(key["kid"].startswith("issuer.") for key in issuers)
+    assert not any("." in kid for kid in kids)
     app = system.definitions["token"].build(system.settings("token", jwks_max_clients=1), system.clock)
     async with app.started():
         capped = replace(system, faces={"token": app.make_face(Probes(app.required, app.optional))})
@@ -81,17 +89,57 @@ async def test_access_token_when_signed_by_the_issuers_key_then_is_refused(
         )
         private = sealer.open(row[0]["sealed"], row_of(algorithm, row[0]["kid"]))
         issuer = load_signer(algorithm, row[0]["kid"], private, is_issuer=True)
+        assert row[0]["kid"] in {key["kid"] for key in public.json["keys"]}
         # What the issuer does sign, with the very claims of an access token: its type tells it apart.
-        with pytest.raises(TokenError):
-            await verifier.verify(await issuer.token(claims, "JWT"))
-        # And were it tricked into the type: the key is not the client's.
+        # And were it tricked into the type: the key is not the client's, as its name tells.
         forged = await load_signer(algorithm, row[0]["kid"], private).token(claims)
         for refused in (await issuer.token(claims, "JWT"), forged):
+            with pytest.raises(TokenInvalid):
+                await verifier.verify(refused)
             assert (await token.validate(tenant, refused)).error == "invalid_token"
 
 
+async def test_migration_when_issuer_keys_are_named_as_clients_then_published_and_sign_no_more(
+    system: System,
+) -> None:
+    """On the real tables, in a transaction that is taken back; the ES256 keys are the control."""
+    path = f"{JWKS}?client_id={ISSUER_ID}"
+    assert (await system.call("token", "GET", path, caller=system.admin(access="public"))).status == 200
+    revision = import_module("services.token.migrations.versions.0011_names_of_issuer_keys")
+    url = system.environment["TOKEN_MIGRATION_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1)
+
+    def migrated() -> list[tuple[Any, ...]]:
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            connection.execute(
+                text(
+                    "UPDATE signing_keys SET kid = replace(kid, 'issuer.', 'former-') "
+                    "WHERE client_id = :issuer AND alg = 'RS256'"
+                ),
+                {"issuer": ISSUER_ID},
+            )
+            with Operations.context(MigrationContext.configure(connection)):
+                revision.upgrade()
+            rows = connection.execute(
+                text(
+                    "SELECT DISTINCT alg, status, sealed IS NULL, kid LIKE 'former-%' FROM signing_keys "
+                    "WHERE client_id = :issuer AND alg IN ('RS256', 'ES256') AND "
+                    "(status <> 'retiring' OR retires_at > now() + interval '90 days')"
+                ),
+                {"issuer": ISSUER_ID},
+            )
+            found = [tuple(row) for row in rows]
+            connection.rollback()
+        engine.dispose()
+        return found
+
+    found = await asyncio.to_thread(migrated)
+    assert {row for row in found if row[0] == "RS256"} == {("RS256", "retiring", True, True)}
+    assert set(found) >= {("ES256", "active", False, False), ("ES256", "next", False, False)}
+
+
 async def test_signer_when_asked_for_the_other_kind_of_token_then_refuses() -> None:
-    pair = generate(Algorithm.EDDSA)
+    pair = generate(Algorithm.EDDSA, of_issuer=False)
     client = load_signer(Algorithm.EDDSA, pair.kid, pair.private)
     issuer = load_signer(Algorithm.EDDSA, pair.kid, pair.private, is_issuer=True)
     assert header_of(await client.token({})) == {"alg": "EdDSA", "typ": "at+jwt", "kid": pair.kid}

@@ -127,7 +127,7 @@ async def test_validate_when_client_is_suspended_then_its_key_is_not_good(
 async def _install_keys(system: System, signing: Any, jwks: Tenant, secret: Tenant, suffix: str) -> None:
     """Give two tenants the generator's keys."""
     for key in signing.KEYS.jwks["keys"]:
-        status = "next" if key["kid"].startswith("rs-2") else "active"
+        status = "next" if key["kid"].startswith(("rs-2", "issuer.")) else "active"
         await system.sql(
             "token",
             "INSERT INTO signing_keys (kid, client_id, alg, status, public_jwk, created_at) "
