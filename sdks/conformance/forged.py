@@ -16,6 +16,7 @@ from signing import (
     ED25519_ORDER,
     ES,
     HS,
+    ISSUER_KID,
     KEYS,
     NOW,
     OTHER_CLIENT,
@@ -116,6 +117,14 @@ def key_bindings() -> Iterator[Vector]:
             "a good RS256 signature by another name",
             jws(header(alg), payload()),
         )
+    by_issuer: Signer = lambda data: es256(data, KEYS.issuer)  # noqa: E731
+    # The very key that signs the good status list of these vectors.
+    forged = jws(header("ES256", ISSUER_KID), payload(), by_issuer)
+    comment = "an access token by the issuer's own key, which signs none"
+    yield Vector("issuer-key", "J-14", comment, forged, control="valid-es256")
+    forged = jws(header("ES256", "es-1"), payload(), by_issuer)
+    comment = "the issuer's own key under the name of a client's"
+    yield Vector("issuer-key-as-clients", "J-06", comment, forged, control="valid-es256")
     for alg in ("ES384", "ES256K", "Ed448", "Ed25519"):
         sign, kid = (eddsa, "ed-1") if alg.startswith("Ed") else (es256, "es-1")
         yield Vector(

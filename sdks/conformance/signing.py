@@ -22,6 +22,7 @@ ISSUED_AHEAD: Final = 120
 ISSUER: Final = "https://auth.example.com"
 AUDIENCE: Final = "https://api.example.com"
 RESOURCE: Final = "https://api.example.com/orders"
+ISSUER_KID: Final = "issuer.es-1"
 CLIENT: Final = "0190f5c0-0000-7000-8000-00000000000a"
 OTHER_CLIENT: Final = "0190f5c0-0000-7000-8000-00000000000b"
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -59,6 +60,7 @@ class Keys:
         self.rsa_evil = self._rsa(by_kid["evil-rs"])
         self.rsa_small = self._rsa(by_kid["small-rs"])
         self.ec = ec.derive_private_key(number(by_kid["es-1"]["d"]), ec.SECP256R1())
+        self.issuer = ec.derive_private_key(number(by_kid[ISSUER_KID]["d"]), ec.SECP256R1())
         self.ed = ed25519.Ed25519PrivateKey.from_private_bytes(unb64(by_kid["ed-1"]["d"]))
         self.secret = unb64(document["secret"])
 
@@ -86,9 +88,9 @@ def rs256(data: bytes, key: rsa.RSAPrivateKey = KEYS.rsa) -> bytes:
     return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
-def es256(data: bytes) -> bytes:
+def es256(data: bytes, key: ec.EllipticCurvePrivateKey = KEYS.ec) -> bytes:
     """ECDSA on P-256 with SHA-256, as r and s."""
-    r, s = decode_dss_signature(KEYS.ec.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from signing import ABSENT, ISSUER, KEYS, NOW, Json, b64, header, jws, payload, rs256
+from signing import ABSENT, ISSUER, ISSUER_KID, KEYS, NOW, Json, b64, es256, header, jws, payload
 
 URI: Final = f"{ISSUER}/.well-known/status-lists/3"
 # Places 1 and 9 are revoked, one bit each.
@@ -20,8 +20,13 @@ def packed(octets: bytes) -> str:
     return b64(b"\x78\x01" + block + struct.pack(">I", zlib.adler32(octets)))
 
 
-def status_list(head: Json | None = None, foreign: bool = False, **changed: object) -> str:
-    """A signed list; ABSENT leaves a claim out."""
+def issuer_header(alg: str = "ES256", kid: str = ISSUER_KID, typ: str = "statuslist+jwt") -> Json:
+    """The header of a list."""
+    return header(alg, kid, typ=typ)
+
+
+def status_list(head: Json | None = None, by_client: bool = False, **changed: object) -> str:
+    """A list signed by the issuer's own key, or by a client's; ABSENT leaves a claim out."""
     claims: Json = {
         "iss": ISSUER,
         "sub": URI,
@@ -31,9 +36,8 @@ def status_list(head: Json | None = None, foreign: bool = False, **changed: obje
         "status_list": {"bits": 1, "lst": packed(OCTETS)},
     }
     claims = {name: value for name, value in {**claims, **changed}.items() if value is not ABSENT}
-    key = KEYS.rsa_evil if foreign else KEYS.rsa
-    whole = header(typ="statuslist+jwt") if head is None else head
-    return jws(whole, claims, lambda data: rs256(data, key))
+    key = KEYS.ec if by_client else KEYS.issuer
+    return jws(head or issuer_header(), claims, lambda data: es256(data, key))
 
 
 def token(index: object = 0, uri: object = URI) -> str:
@@ -85,10 +89,12 @@ def status_lists() -> Iterator[Json]:
         yield vector(f"uri-{name}", "invalid_token", token(0, uri))
     broken = {
         "not-a-jwt": "x",
-        "foreign-key": status_list(foreign=True),
-        "typ-access": status_list(header()),
-        "typ-jwt": status_list(header(typ="JWT")),
-        "alg-none": jws(header("none", typ="statuslist+jwt"), {}, lambda _: b""),
+        # The key of `valid-es256`: whoever signs access tokens does not say which of them hold.
+        "client-key": status_list(issuer_header(kid="es-1"), by_client=True),
+        "client-key-as-issuers": status_list(by_client=True),
+        "typ-access": status_list(issuer_header(typ="at+jwt")),
+        "typ-jwt": status_list(issuer_header(typ="JWT")),
+        "alg-none": jws(issuer_header("none"), {}, lambda _: b""),
         "iss-other": status_list(iss="https://evil.example"),
         "sub-other": status_list(sub=URI[:-1] + "4"),
         "sub-absent": status_list(sub=ABSENT),

@@ -15,6 +15,10 @@ import (
 const (
 	maxTokenLength = 16 * 1024
 	maxKidLength   = 200
+	// How the names of the issuer's own keys begin, and no other key's. One JWK set holds keys of both kinds. A client's
+	// key signs its access tokens, the issuer's own what is no access token; the name, which the issuer gives, says
+	// which a key is, and so what it may be believed about.
+	issuerKidPrefix = "issuer."
 	// `act` nests once per delegation; nobody delegates sixteen times. The document itself is one level more.
 	maxDepth = 17
 )
@@ -55,9 +59,26 @@ func split(token string, limit int) (compact, error) {
 // The types of access tokens.
 var accessTokenTypes = []string{"at+jwt", "application/at+jwt"}
 
-// readHeader reads the header of an access token (RFC 9068 §2.1), or of a token of another of our types: a name of a key
+// readHeader reads the header of an access token (RFC 9068 §2.1), which no key of the issuer's own signs: a name of a key
 // and a claim about an algorithm.
-func readHeader(part string, types []string) (header, error) {
+func readHeader(part string) (header, error) {
+	head, err := readHeaderOf(part, accessTokenTypes)
+	if err == nil && strings.HasPrefix(head.kid, issuerKidPrefix) {
+		return header{}, invalid("the key is the issuer's own, which signs no access token")
+	}
+	return head, err
+}
+
+// readIssuerHeader reads the header of a token of these types, which only the issuer's own keys sign.
+func readIssuerHeader(part string, types []string) (header, error) {
+	head, err := readHeaderOf(part, types)
+	if err == nil && !strings.HasPrefix(head.kid, issuerKidPrefix) {
+		return header{}, invalid("the key is not the issuer's own")
+	}
+	return head, err
+}
+
+func readHeaderOf(part string, types []string) (header, error) {
 	members, err := readPart(part)
 	if err != nil {
 		return header{}, err

@@ -72,7 +72,8 @@ type heldList struct {
 	flight                       chan struct{}
 }
 
-// NewStatusLists takes JwksKeys: lists are signed with the issuer's own keys, which are in every client's set.
+// NewStatusLists takes JwksKeys: lists are signed with the issuer's own keys, which are in every client's set and
+// have names that begin with `issuer.`; what another key signs is no list.
 func NewStatusLists(keys KeySource, options StatusListOptions) (*StatusLists, error) {
 	if keys.Accepts("HS256") {
 		return nil, errors.New("status lists are signed with public keys: give the issuer's JwksKeys")
@@ -252,7 +253,7 @@ func (s *StatusLists) read(ctx context.Context, text, uri string) (*statusList, 
 	if err != nil {
 		return nil, err
 	}
-	head, err := readHeader(parts.header, statusListTypes)
+	head, err := readIssuerHeader(parts.header, statusListTypes)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func packed(octets []byte) string {
 
 func (p *publisher) list(octets []byte) string {
 	now := p.clock.read().Unix()
-	return p.issuer.Signed("statuslist+jwt", "k1", map[string]any{
+	return p.issuer.Signed("statuslist+jwt", "issuer.k1", map[string]any{
 		"sub": p.uri, "iat": now, "exp": now + 300, "ttl": 10,
 		"status_list": map[string]any{"bits": 1, "lst": packed(octets)},
 	})
@@ -71,6 +71,7 @@ func (p *publisher) token(id string, index int) string {
 func publishing(t *testing.T, server string) *publisher {
 	t.Helper()
 	p := &publisher{world: newWorld(t, validator.JwksOptions{}), octets: make([]byte, 16)}
+	p.issuer.AddKey("issuer.k1")
 	options := validator.StatusListOptions{Issuer: p.issuer.URL, Fetch: p.fetch, Clock: p.clock.read}
 	if server != "" {
 		p.issuer.URL, options.Issuer, options.Fetch = server, server, nil

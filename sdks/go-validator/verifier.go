@@ -190,7 +190,7 @@ func (v *Verifier) header(part string) (header, error) {
 	if found {
 		return known, nil
 	}
-	return readHeader(part, accessTokenTypes)
+	return readHeader(part)
 }
 
 func (v *Verifier) rememberHeader(part string, head header) {

@@ -9,6 +9,12 @@ import { TokenInvalid } from './errors.js';
 
 export const MAX_TOKEN_LENGTH = 16 * 1024;
 export const MAX_KID_LENGTH = 200;
+/**
+ * How the names of the issuer's own keys begin, and no other key's. One JWK set holds keys of both kinds. A client's
+ * key signs its access tokens, the issuer's own what is no access token; the name, which the issuer gives, says which a
+ * key is, and so what it may be believed about.
+ */
+const ISSUER_KID_PREFIX = 'issuer.';
 /** `act` nests once per delegation; nobody delegates sixteen times. The document itself is one level more. */
 const MAX_DEPTH = 17;
 
@@ -40,13 +46,33 @@ export function split(token, limit = MAX_TOKEN_LENGTH) {
 }
 
 /**
- * Read the header of an access token (RFC 9068 §2.1), or of a token of another of our types: a name of a key and a
+ * Read the header of an access token (RFC 9068 §2.1), which no key of the issuer's own signs: a name of a key and a
  * claim about an algorithm.
  *
  * @param {string} part
- * @param {Set<string>} [types]
  */
-export function readHeader(part, types = ACCESS_TOKEN_TYPES) {
+export function readHeader(part) {
+  const header = readHeaderOf(part, ACCESS_TOKEN_TYPES);
+  if (header.kid.startsWith(ISSUER_KID_PREFIX)) {
+    throw new TokenInvalid("the key is the issuer's own, which signs no access token");
+  }
+  return header;
+}
+
+/**
+ * Read the header of a token of these types, which only the issuer's own keys sign.
+ *
+ * @param {string} part
+ * @param {Set<string>} types
+ */
+export function readIssuerHeader(part, types) {
+  const header = readHeaderOf(part, types);
+  if (!header.kid.startsWith(ISSUER_KID_PREFIX)) throw new TokenInvalid("the key is not the issuer's own");
+  return header;
+}
+
+/** @param {string} part @param {Set<string>} types */
+function readHeaderOf(part, types) {
   const header = readObject(decodeBase64url(part));
   refuseParameters(header, ['jwk']);
   // The type is what keeps an ID token, a logout token or a mail token from passing as an access token.

@@ -4,7 +4,7 @@ import { inflateSync } from 'node:zlib';
 
 import { RevocationsUnavailable, TokenInvalid, TokenRevoked } from './errors.js';
 import { fetchBody } from './fetch.js';
-import { decodeBase64url, readHeader, readObject, split } from './jose.js';
+import { decodeBase64url, readIssuerHeader, readObject, split } from './jose.js';
 
 const PATH = '/.well-known/status-lists/';
 const TYPES = new Set(['statuslist+jwt', 'application/statuslist+jwt']);
@@ -40,7 +40,8 @@ export class StatusLists {
   #held = new Map();
 
   /**
-   * @param {import('./index.js').KeySource} keys `JwksKeys`: the issuer's own keys are in every client's set
+   * @param {import('./index.js').KeySource} keys `JwksKeys`: the issuer's own keys are in every client's set,
+   *   with names that begin with `issuer.`; what another key signs is no list
    * @param {import('./index.js').StatusListOptions} options
    */
   constructor(keys, { issuer, maxAge = Infinity, maxLists = 64, timeout = 5, fetch, clock }) {
@@ -148,7 +149,7 @@ export class StatusLists {
   /** Verify a list that was got from `uri` (§8.3). @param {string} text @param {string} uri @returns {Promise<StatusList>} */
   async #read(text, uri) {
     const parts = split(text, MAX_JWT_LENGTH);
-    const header = readHeader(parts.header, TYPES);
+    const header = readIssuerHeader(parts.header, TYPES);
     if (!this.#keys.algorithms.has(header.alg)) throw new TokenInvalid("the algorithm is not one of this issuer's");
     const key = this.#keys.find(header.kid) ?? (await this.#keys.get(header.kid));
     if (header.alg !== key.alg || !key.verifies(parts.signingInput, parts.signature)) {

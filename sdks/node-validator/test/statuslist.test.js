@@ -8,16 +8,19 @@ import { deflateSync } from 'node:zlib';
 import { HmacKey, JwksKeys, RevocationsUnavailable, StatusLists, TokenRevoked, TokenVerifier } from '../src/index.js';
 import { LocalIssuer } from '../src/testing.js';
 
+const ISSUER_KID = 'issuer.k1';
+
 function setting(options = {}) {
   const time = { now: 1_800_000_000 };
   const clock = () => time.now;
   const issuer = new LocalIssuer({ issuer: options.issuer ?? 'https://auth.test', clock });
+  issuer.addKey(ISSUER_KID);
   const uri = `${issuer.issuer}/.well-known/status-lists/0`;
   const published = { octets: Buffer.alloc(16), fetches: 0, isAway: false };
   const list = (changes = {}) => {
     const status_list = { bits: 1, lst: deflateSync(published.octets).toString('base64url') };
     const claims = { sub: uri, iat: time.now, exp: time.now + 300, ttl: 10, status_list, ...changes };
-    return issuer.token(claims, 'k1', 'statuslist+jwt');
+    return issuer.token(claims, ISSUER_KID, 'statuslist+jwt');
   };
   const fetch = async () => {
     published.fetches += 1;

@@ -35,6 +35,7 @@ class Publisher:
 
     def __init__(self, issuer: LocalIssuer) -> None:
         self.issuer = issuer
+        issuer.add_key("issuer.k1")
         self.octets = bytearray(16)
         self.fetched: list[str] = []
         self.is_away = False
@@ -58,8 +59,8 @@ class Publisher:
         listed = {"bits": 1, "lst": packed(bytes(self.octets))}
         claims = {"iss": ISSUER, "sub": uri, "iat": now, "exp": now + 300, "ttl": 10, "status_list": listed}
         claims = {name: value for name, value in {**claims, **self.changes}.items() if value is not None}
-        header = {"kid": "k1", "typ": "statuslist+jwt", **self.header}
-        return jwt.encode(claims, self.issuer.keys["k1"], algorithm="ES256", headers=header)
+        header = {"kid": "issuer.k1", "typ": "statuslist+jwt", **self.header}
+        return jwt.encode(claims, self.issuer.keys["issuer.k1"], algorithm="ES256", headers=header)
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ BAD: dict[str, Callable[[Publisher], None]] = {
     "bomb": lambda p: p.changes.update(status_list={"bits": 1, "lst": packed(bytes(2**22))}),
     "an-access-token": lambda p: p.header.update(typ="at+jwt"),
     "no-type": lambda p: p.header.update(typ="JWT"),
-    "another-key": lambda p: p.header.update(kid="k9"),
+    "another-key": lambda p: p.header.update(kid="issuer.k9"),
     "unsigned": lambda p: setattr(p, "raw", "eyJhbGciOiJub25lIn0.e30."),
     "html": lambda p: setattr(p, "raw", "<html>"),
     "away": lambda p: setattr(p, "is_away", True),

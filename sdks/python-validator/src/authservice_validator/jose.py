@@ -16,6 +16,13 @@ from authservice_validator.errors import TokenInvalid
 MAX_TOKEN_LENGTH: Final = 16 * 1024
 MAX_KID_LENGTH: Final = 200
 
+ISSUER_KID_PREFIX: Final = "issuer."
+"""How the names of the issuer's own keys begin, and no other key's.
+
+One JWK set holds keys of both kinds. A client's key signs its access tokens, the issuer's own what is no
+access token; the name, which the issuer gives, says which a key is, and so what it may be believed about.
+"""
+
 # Parameters that change how a token is read, bring their own key, or belong to encryption. None of our
 # issuer's tokens has one, and every one of them has been an attack (RFC 8725 §3.10, CVE-2018-0114).
 _REFUSED_PARAMETERS: Final = frozenset(
@@ -62,12 +69,27 @@ def split(token: str, limit: int = MAX_TOKEN_LENGTH) -> Compact:
     return Compact(header, payload, signing_input.encode("ascii"), decode_base64url(signature))
 
 
-def read_header(part: str, types: frozenset[str] = _TYPES) -> Header:
-    """Read the header of an access token (RFC 9068 §2.1), or of a token of another of our types.
+def read_header(part: str) -> Header:
+    """Read the header of an access token (RFC 9068 §2.1), which no key of the issuer's own signs.
 
     Raises:
         TokenInvalid: not JSON, a refused parameter, another `typ`, no usable `kid` or `alg`.
     """
+    header = _read_header(part, _TYPES)
+    if header.kid.startswith(ISSUER_KID_PREFIX):
+        raise TokenInvalid("the key is the issuer's own, which signs no access token")
+    return header
+
+
+def read_issuer_header(part: str, types: frozenset[str]) -> Header:
+    """Read the header of a token of these types, which only the issuer's own keys sign; raises as above."""
+    header = _read_header(part, types)
+    if not header.kid.startswith(ISSUER_KID_PREFIX):
+        raise TokenInvalid("the key is not the issuer's own")
+    return header
+
+
+def _read_header(part: str, types: frozenset[str]) -> Header:
     header = read_object(decode_base64url(part))
     if not _REFUSED_PARAMETERS.isdisjoint(header):
         raise TokenInvalid("the header has a parameter that is never accepted")

@@ -22,7 +22,7 @@ from authservice_validator.errors import (
     TokenRevoked,
 )
 from authservice_validator.fetch import HttpDocument
-from authservice_validator.jose import decode_base64url, read_header, read_object, split
+from authservice_validator.jose import decode_base64url, read_issuer_header, read_object, split
 from authservice_validator.keys import KeySource
 
 _PATH: Final = "/.well-known/status-lists/"
@@ -83,7 +83,8 @@ class StatusLists:
     passes: let the stream tell of those. For one event loop at a time.
 
     Args:
-        keys: `JwksKeys`: lists are signed with keys of the issuer's, which are in every client's set.
+        keys: `JwksKeys`: lists are signed with the issuer's own keys, which are in every client's set and
+            have names that begin with `issuer.`; what another key signs is no list.
         issuer: exact value of `iss`, and where the lists are.
         max_age: the longest that a list is kept, whatever its `ttl` says; None believes it.
         max_lists: how many are kept.
@@ -225,7 +226,7 @@ class StatusLists:
             KeysUnavailable: the issuer's keys could not be loaded.
         """
         parts = split(token, _MAX_JWT_LENGTH)
-        header = read_header(parts.header, _TYPES)
+        header = read_issuer_header(parts.header, _TYPES)
         if header.alg not in self._keys.algorithms:
             raise TokenInvalid("the algorithm is not one of this issuer's")
         key = self._keys.find(header.kid) or await self._keys.get(header.kid)
