@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from starlette.types import Message, Send
@@ -9,6 +10,7 @@ from starlette.types import Message, Send
 from chassis.errors import AppError
 from chassis.problems import problem
 from chassis.whole_answers import write_answer
+from gateway.error_pages import error_page
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -102,15 +104,19 @@ class Answer:
         else:
             await self._send(message)
 
-    async def refuse(self, error: AppError) -> None:
-        """Answer with a problem document, or an OAuth error.
+    async def refuse(self, error: AppError, *, reader: Sequence[str] | None = None) -> None:
+        """Answer with a problem document, or an OAuth error; to a `reader` of such languages with a page.
 
         Raises:
             AppError: the answer has begun; cutting it short is all that can be done.
         """
         if self.has_begun:
             raise error
-        status, headers, body = problem(error, self.request_id, oauth=self.oauth_errors)
+        status, headers, body = (
+            problem(error, self.request_id, oauth=self.oauth_errors)
+            if reader is None
+            else error_page(error, self.request_id, reader)
+        )
         if self.closes_on_refusal:
             headers.append((b"connection", b"close"))
         await self.begin(status, headers)

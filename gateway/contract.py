@@ -28,6 +28,8 @@ _ENCODED = re.compile(rb"%([0-9A-F]{2})")
 _NEVER_ENCODED = re.compile(rb"[" + _UNRESERVED + rb"/\\;\x00-\x1f\x7f]")
 _QUERY = re.compile(rb"[!-\"$-~]*")
 
+_FOR_PROGRAMS: Final = frozenset({b"api"})
+
 _FORMATS: Final = {
     "uuid": re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
     "integer": re.compile(rb"-?[0-9]{1,18}"),
@@ -116,6 +118,8 @@ class Contract:
         self.document = document
         self._literal: dict[bytes, Route] = {}
         self._root = _Node()
+        self._pages: set[bytes] = set()
+        self._page_folders: set[bytes] = set()
         for template, item in document.get("paths", {}).items():
             for method in METHODS:
                 if method.lower() in item:
@@ -132,6 +136,13 @@ class Contract:
         if route is not None:
             return route
         return _walk(self._root, path.split(b"/")[1:], 0) if is_canonical(path) else None
+
+    def is_for_people(self, path: bytes) -> bool:
+        """Whether people come to a path with a browser: a page of the contract, or what looks like one.
+
+        `/login/typo` does, beside `/login`. Under `/api` nothing but a page itself does: some are in mails.
+        """
+        return path in self._pages or _folder(path) in self._page_folders
 
     def require(self, *, classes: frozenset[Access], limits: frozenset[str]) -> None:
         """Check that the gateway can do what every operation asks for.
@@ -154,6 +165,9 @@ class Contract:
         return found
 
     def _add(self, operation: Operation, declared: Mapping[str, Any]) -> None:
+        if _shows_page(declared):
+            self._pages.add(operation.template.encode())
+            self._page_folders |= {_folder(operation.template.encode())} - _FOR_PROGRAMS
         if "{" not in operation.template:
             route = self._literal.setdefault(operation.template.encode(), Route())
         else:
@@ -180,6 +194,14 @@ class Contract:
             node = known
         node.route = node.route or Route()
         return node.route
+
+
+def _folder(path: bytes) -> bytes:
+    return path.removeprefix(b"/").partition(b"/")[0]
+
+
+def _shows_page(declared: Mapping[str, Any]) -> bool:
+    return any("text/html" in answer.get("content", {}) for answer in declared.get("responses", {}).values())
 
 
 def _walk(node: _Node, segments: list[bytes], depth: int) -> Route | None:

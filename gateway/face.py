@@ -97,7 +97,7 @@ class GatewayFace:
             else:
                 await self._serve(operation, request, scope, receive, answer)
         except AppError as error:
-            await answer.refuse(error)
+            await answer.refuse(error, reader=self._reader(request))
         except ClientGone:
             answer.status = _CLIENT_GONE
         except asyncio.CancelledError:
@@ -106,7 +106,7 @@ class GatewayFace:
             answer.status = _CLIENT_GONE
         except Exception:
             log.exception("request failed", method=request.method, request_id=request.request_id)
-            await answer.refuse(InternalError())
+            await answer.refuse(InternalError(), reader=self._reader(request))
         finally:
             if connection is not None:
                 connection.serving = None
@@ -186,6 +186,11 @@ class GatewayFace:
             headers += self._origins.preflight_headers(verdict, origin, route.allow)
         await answer.begin(204, headers)
         await answer.body(b"")
+
+    def _reader(self, request: Inbound) -> tuple[str, ...] | None:
+        """Return the languages of the person who reads the answer; None where a program does."""
+        is_read = request.wants_page and self._contract.is_for_people(request.path)
+        return request.languages() if is_read else None
 
     def _measure(self, method: str, template: str, status: int, seconds: float) -> None:
         if template == "unmatched":

@@ -14,6 +14,7 @@ from gateway.addresses import ClientAddresses
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 MAX_USER_AGENT = 512
+_MAX_LANGUAGES = 20
 
 # A second copy of one of these is read differently by different programs; such a request has no single
 # meaning.
@@ -114,6 +115,16 @@ class Inbound:
             return None
         scheme, _, token = value.partition(b" ")
         return token.decode("latin-1") if scheme.lower() == b"bearer" else ""
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether a page is an answer that the client names, as browsers do when somebody goes somewhere."""
+        return b"text/html" in self.headers.get(b"accept", b"").lower()
+
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages (BCP 47) that a browser asks for, in its order: the best first."""
+        asked = (self.text(b"accept-language") or "").split(",", _MAX_LANGUAGES)[:_MAX_LANGUAGES]
+        return tuple(item.partition(";")[0].strip() for item in asked)
 
     @property
     def has_body(self) -> bool:

@@ -30,6 +30,7 @@ def _operation(
 
 _ID = ({"name": "id", "in": "path", "schema": {"type": "string", "format": "uuid"}},)
 _KEY = ({"name": "key", "in": "path", "schema": {"type": "string"}},)
+_PAGE = {"200": {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
 ECHO_CONTRACT: dict[str, Any] = {
     "paths": {
@@ -50,6 +51,10 @@ ECHO_CONTRACT: dict[str, Any] = {
         "/echo/admin": {"get": _operation("admin", limit="admin")},
         "/echo/things/{id}": {"get": _operation("public", parameters=_ID)},
         "/echo/things/{id}/close": {"post": _operation("public", parameters=_ID)},
+        "/page": {
+            "get": {**_operation("public"), "responses": _PAGE},
+            "post": {**_operation("public", limit="login", body=4 * KIB), "responses": _PAGE},
+        },
         "/echo/things/special": {"get": _operation("public")},
         "/echo/roles/{key}": {"get": _operation("public", parameters=_KEY)},
     }

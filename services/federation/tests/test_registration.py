@@ -352,7 +352,12 @@ async def test_management_when_no_grant_would_be_left_then_is_refused_and_change
     made = (await register(system, token, {**METADATA, **device})).json
     path, own = f"/register/{made['client_id']}", made["registration_access_token"]
     change = {**METADATA, "client_id": made["client_id"], "client_name": "Other"}
-    for left in ({}, {"grant_types": []}, {"grant_types": ["authorization_code"]}):
+    lefts: tuple[dict[str, list[str]], ...] = (
+        {},
+        {"grant_types": []},
+        {"grant_types": ["authorization_code"]},
+    )
+    for left in lefts:
         refused = await call(system, "PUT", path, own, {**change, **left})
         assert error(refused) == (400, "invalid_client_metadata"), left
     shown = (await call(system, "GET", path, own)).json
