@@ -166,7 +166,7 @@ def build(settings: FederationSettings, clock: Clock | None = None) -> App:
             discovery_routes(settings.base_url),
             authorize_routes(authorization, requests, pushed, logins, browsers, redirector),
             login_routes(hosted_login, waiting_for_login),
-            account_routes(HostedAccounts(identity, apps), waiting_for_login),
+            account_routes(HostedAccounts(identity, hosted_login, apps), waiting_for_login),
             consent_page_routes(authorization, requests, logins, browsers, redirector),
             par_routes(par),
             registration_routes(orgs, settings.base_url),

@@ -44,7 +44,7 @@ from services.identity.imports.service import ImportService
 from services.identity.lockouts.factors import FactorLockouts
 from services.identity.lockouts.service import LockoutService
 from services.identity.lockouts.spray import SprayLimiter
-from services.identity.login_rpc.options import LoginOptions
+from services.identity.login_rpc.options import LoginOptions, SignUpOptions
 from services.identity.login_rpc.rpc import login_rpc
 from services.identity.logins.models import FactorSource
 from services.identity.logins.service import LoginGate
@@ -406,7 +406,17 @@ def _login_options(settings: IdentitySettings) -> LoginOptions:
         _methods(settings),
         has_mail=settings.mail_way != "none",
         captcha=captcha,
+        sign_up=_sign_up_options(settings),
         relying_party=relying_party(settings),
+    )
+
+
+def _sign_up_options(settings: IdentitySettings) -> SignUpOptions:
+    needs_captcha, captcha = settings.captcha_signup_required, _captcha_view(settings)
+    return SignUpOptions(
+        captcha if needs_captcha else None,
+        is_possible=captcha is not None or not needs_captcha,
+        min_password_length=settings.password_min_length,
     )
 
 

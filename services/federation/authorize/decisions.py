@@ -13,6 +13,9 @@ from services.federation.authorize.models import (
 )
 from services.federation.issuer_sessions.models import Login
 
+_CHOICES = frozenset({Prompt.SELECT_ACCOUNT, Prompt.CREATE})
+"""Who is logged in may go on so, if the user says that."""
+
 
 class Step(StrEnum):
     """What comes next."""
@@ -52,7 +55,7 @@ def needs_login(
     is_too_old = request.max_age is not None and (
         request.max_age == 0 or now.timestamp() - login.auth_time > request.max_age
     )
-    must_choose = Prompt.SELECT_ACCOUNT in request.prompt and not is_chosen
+    must_choose = not request.prompt.isdisjoint(_CHOICES) and not is_chosen
     return Prompt.LOGIN in request.prompt or must_choose or is_too_old
 
 

@@ -30,12 +30,13 @@ class ResponseMode(StrEnum):
 
 
 class Prompt(StrEnum):
-    """What the app wants the user to be asked (OpenID Connect Core §3.1.2.1)."""
+    """What the app wants the user to be asked (OIDC Core §3.1.2.1, Initiating User Registration)."""
 
     NONE = "none"
     LOGIN = "login"
     CONSENT = "consent"
     SELECT_ACCOUNT = "select_account"
+    CREATE = "create"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from chassis.errors import Unavailable
 from chassis.http import KIB, Caller, Router
 from services.federation.authorize.answers import Answers, AuthorizationRefused, see_other
 from services.federation.authorize.decisions import Step
-from services.federation.authorize.models import Waiting
+from services.federation.authorize.models import Prompt, Waiting
 from services.federation.authorize.parameters import FORM, Parameters, read_form, read_query
 from services.federation.authorize.pushed import Pushed, PushedRequests
 from services.federation.authorize.requests import RESUME, AuthorizationRequests, BrowserSecret
 from services.federation.authorize.service import Answered, AuthorizationService, Outcome, Shown
 from services.federation.issuer_sessions.service import IssuerSessions
+from services.federation.login.service import LOGIN, SIGN_UP
 from services.federation.pages.refusals import with_error_pages
 
 PATH: Final = "/authorize"
 CONSENT: Final = "/consent"
-LOGIN: Final = "/login"
 
 HandleParameter = Annotated[
     str, Query(alias="request", min_length=1, max_length=128, description="Names the request that waits.")
@@ -59,7 +59,9 @@ class AuthorizationParameters(BaseModel):
     nonce: str | None = Field(None, description="Goes into the ID token.")
     code_challenge: str | None = Field(None, description="PKCE (RFC 7636); public apps must send it.")
     code_challenge_method: str | None = Field(None, description="`S256`.")
-    prompt: str | None = Field(None, description="`none`, or some of `login`, `consent`, `select_account`.")
+    prompt: str | None = Field(
+        None, description="`none`, or some of `login`, `consent`, `select_account`, `create`."
+    )
     max_age: str | None = Field(None, description="Seconds since the login, at most.")
     acr_values: str | None = Field(None, description="How strong the login must be.")
     login_hint: str | None = Field(None, description="The user's address, as far as the app knows.")
@@ -99,7 +101,9 @@ class Redirector:
 
 def page_of(step: Step, waiting: Waiting) -> str:
     """Return the path of the page on which the user takes a step."""
-    path = CONSENT if step is Step.CONSENT else LOGIN
+    path = SIGN_UP if Prompt.CREATE in waiting.request.prompt else LOGIN
+    if step is Step.CONSENT:
+        path = CONSENT
     return f"{path}?{urlencode({'request': waiting.handle})}"
 
 

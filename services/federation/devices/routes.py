@@ -19,13 +19,14 @@ from chassis.sealing import Sealer
 from services.federation.authorize.answers import see_other
 from services.federation.authorize.parameters import FORM, read_form
 from services.federation.authorize.requests import BrowserSecret
-from services.federation.authorize.routes import LOGIN, HandleParameter
+from services.federation.authorize.routes import HandleParameter
 from services.federation.devices.models import WaitingDevice
 from services.federation.devices.service import DeviceService
 from services.federation.devices.waiting import CONFIRM, DEVICE, WaitingDevices
 from services.federation.errors import FormRefused, UserCodeUnknown
 from services.federation.issuer_sessions.models import Login
 from services.federation.issuer_sessions.service import IssuerSessions
+from services.federation.login.service import LOGIN
 from services.federation.pages.contents import (
     DeviceConfirmPage,
     DeviceDeniedPage,

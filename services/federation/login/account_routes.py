@@ -14,7 +14,8 @@ from services.federation.errors import AuthorizationRequestGone
 from services.federation.login.accounts import MAILED, HostedAccounts
 from services.federation.login.browsers import Browsers
 from services.federation.login.face import FORM_ANSWERS, SHOWN, Face, Handle, form_body
-from services.federation.login.service import FORGOT
+from services.federation.login.service import FORGOT, SIGN_UP
+from services.federation.pages import captchas
 from services.federation.pages.contents import PasswordChangedPage
 from services.federation.pages.refusals import with_error_pages
 from services.federation.pages.render import languages_of, render
@@ -25,8 +26,50 @@ TenantParameter = Annotated[str, Query(alias="client_id", max_length=64, descrip
 def routes(accounts: HostedAccounts, browsers: Browsers) -> Router:
     """The slice's routes."""
     router = Router(tag="OpenID Connect")
-    _declare_forgotten_password(router, Face(browsers), accounts)
+    face = Face(browsers)
+    _declare_sign_up(router, face, accounts)
+    _declare_forgotten_password(router, face, accounts)
     return router
+
+
+def _declare_sign_up(router: Router, face: Face, accounts: HostedAccounts) -> None:
+    @router.get(SIGN_UP, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    async def show_sign_up(request: Request, caller: Caller, handle: Handle = "") -> Response:
+        """Show the page for who has no account (`text/html`); the login page where there is none."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(request, caller, handle)
+            return face.next(visit, await accounts.sign_up(visit))
+
+        return await with_error_pages(request, work)
+
+    @router.post(
+        SIGN_UP,
+        access=Access.PUBLIC,
+        limit="signup",
+        body_limit=32 * KIB,
+        response_model=None,
+        responses=FORM_ANSWERS,
+        request_body=form_body("email", "password", "display_name", *captchas.FIELDS),
+    )
+    async def create_account(request: Request, caller: Caller) -> Response:
+        """Create a user by the form of the page (with `email`, `password`, `display_name`) and log it in."""
+
+        async def work() -> Response:
+            form = await read_form(request)
+            visit = await face.browsers.submitted(
+                request, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            created = await accounts.create(
+                visit,
+                form.get("email", ""),
+                form.get("password", ""),
+                form.get("display_name", ""),
+                captchas.token_of(form),
+            )
+            return face.next(visit, created)
+
+        return await with_error_pages(request, work)
 
 
 def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAccounts) -> None:

@@ -1,4 +1,4 @@
-"""The rules of what stands beside the login: a forgotten password, and the way back from its mail."""
+"""The rules of what stands beside the login: a new account, a forgotten password and the way back to it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,90 @@ from contracts.apps import AppDirectory
 from contracts.clients import Client
 from services.federation.login.faults import refusal_of
 from services.federation.login.identity import IdentityLogins
-from services.federation.login.service import FORGOT, LOGIN, PAGES, Moved, Next, Visit, form_of
-from services.federation.pages.contents import Fault, ForgotPage, MailedPage, Notice, Refusal
+from services.federation.login.service import (
+    CANCEL,
+    FORGOT,
+    LOGIN,
+    PAGES,
+    SIGN_UP,
+    HostedLogin,
+    Moved,
+    Next,
+    Visit,
+    form_of,
+    offers_sign_up,
+)
+from services.federation.pages.contents import (
+    Captcha,
+    Fault,
+    ForgotPage,
+    MailedPage,
+    Notice,
+    Refusal,
+    SignUpPage,
+)
 
 MAILED: Final = "/login/mailed"
 
 _NOT_OFFERED: Final = "not_offered"
+_NO_SESSION: Final = "session_unavailable"
 
 
 class HostedAccounts:
     """Takes a browser from the login page to its mail and back; what logs in is the login's."""
 
-    def __init__(self, identity: IdentityLogins, apps: AppDirectory) -> None:
-        """Take who knows accounts, and who knows tenants."""
+    def __init__(self, identity: IdentityLogins, login: HostedLogin, apps: AppDirectory) -> None:
+        """Take who knows accounts, who goes on with a login, and who knows tenants."""
         self._identity = identity
+        self._login = login
         self._apps = apps
+
+    async def sign_up(
+        self,
+        visit: Visit,
+        email: str | None = None,
+        display_name: str = "",
+        refusal: Refusal | None = None,
+        rules: tuple[str, ...] = (),
+    ) -> SignUpPage | Moved:
+        """Return the page for a new account, with what was typed the last time; else the login page."""
+        options = await self._identity.options(visit.client_id)
+        if not offers_sign_up(options):
+            return Moved(visit.url(LOGIN))
+        hint = visit.waiting.login_hint
+        captcha = Captcha(options.sign_up_captcha_provider, options.sign_up_captcha_site_key)
+        return SignUpPage(
+            form=form_of(visit, SIGN_UP),
+            app_name=visit.waiting.app_name,
+            login=visit.url(LOGIN),
+            min_length=options.min_password_length,
+            cancel_action=CANCEL,
+            email=email if email is not None else hint if "@" in hint else "",
+            display_name=display_name,
+            captcha=captcha if captcha.provider else None,
+            rules=rules,
+            refusal=refusal,
+        )
+
+    async def create(
+        self, visit: Visit, email: str, password: str, display_name: str, captcha_token: str
+    ) -> Next:
+        """Make an account and go on as its user; a refusal is the page again."""
+        try:
+            outcome = await self._identity.sign_up(
+                visit.visitor(), email, password, display_name, captcha_token
+            )
+        except AppError as error:
+            if error.code == _NOT_OFFERED:
+                return Moved(visit.url(LOGIN))
+            if error.code == _NO_SESSION:
+                PAGES.labels("sign_up", error.code).inc()
+                return Moved(visit.url(LOGIN, notice=Notice.ACCOUNT_CREATED))
+            found = error.extra.get("rules")
+            rules = tuple(map(str, found)) if isinstance(found, list) else ()
+            refusal = _refusal("sign_up", error, malformed=Fault.INVALID_FIELDS)
+            return await self.sign_up(visit, email, display_name, refusal, rules)
+        return await self._login.settle(visit, "sign_up", outcome)
 
     async def forgot(self, visit: Visit) -> ForgotPage | Moved:
         """Return the page that asks for the address; the login page where no link could be mailed."""
@@ -39,7 +108,7 @@ class HostedAccounts:
         except AppError as error:
             if error.code == _NOT_OFFERED:
                 return Moved(visit.url(LOGIN))
-            return _forgot(visit, email, _refusal("forgot", error))
+            return _forgot(visit, email, _refusal("forgot", error, malformed=Fault.INVALID_EMAIL))
         PAGES.labels("forgot", "asked").inc()
         return Moved(visit.url(MAILED))
 
@@ -61,13 +130,12 @@ def _forgot(visit: Visit, email: str, refusal: Refusal | None = None) -> ForgotP
     return ForgotPage(form_of(visit, FORGOT), visit.url(LOGIN), email, refusal)
 
 
-def _refusal(step: str, error: AppError) -> Refusal:
-    """Return what the user is told, or let the error be one."""
+def _refusal(step: str, error: AppError, *, malformed: Fault) -> Refusal:
+    """Return what the user is told, or let the error be one; `malformed` is for what no field may hold."""
     refusal = refusal_of(error)
     if refusal is None:
         raise error
     if refusal.fault is Fault.INVALID_CREDENTIALS:
-        # What cannot be an address at all.
-        refusal = Refusal(Fault.INVALID_EMAIL)
+        refusal = Refusal(malformed)
     PAGES.labels(step, refusal.fault).inc()
     return refusal

@@ -71,6 +71,21 @@ class IdentityLogins:
             )
         )
 
+    async def sign_up(
+        self, visitor: Visitor, email: str, password: str, display_name: str, captcha_token: str
+    ) -> logins_pb2.LoginOutcome:
+        """Create a user, which is a login of it."""
+        return await self._stub.SignUp(
+            logins_pb2.SignUpRequest(
+                email=email,
+                password=password,
+                display_name=display_name,
+                captcha_token=captcha_token,
+                browser=visitor.browser,
+                **visitor.members,
+            )
+        )
+
     async def ask_reset(self, visitor: Visitor, email: str, handle: str) -> None:
         """Have a link mailed to choose another password, which leads back to the page of a request."""
         await self._stub.AskPasswordReset(

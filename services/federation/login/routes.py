@@ -100,7 +100,7 @@ def _declare_login(router: Router, face: Face, login: HostedLogin) -> None:
         async def work() -> Response:
             visit = await face.browsers.visit(request, caller, handle)
             refusal = Refusal(Fault.LOGIN_EXPIRED) if fault == Fault.LOGIN_EXPIRED else None
-            told = Notice.PASSWORD_CHANGED if notice == Notice.PASSWORD_CHANGED else None
+            told = Notice(notice) if notice in set(Notice) else None
             is_other = account == "other" or bool(refusal)
             page = await login.show(visit, as_other=is_other, refusal=refusal, notice=told)
             return face.shown(visit, page)
@@ -126,7 +126,7 @@ def _declare_login(router: Router, face: Face, login: HostedLogin) -> None:
             )
             if form.get("action") == "continue":
                 return face.next(visit, await login.go_on(visit))
-            token = next((form[name] for name in captchas.FIELDS if form.get(name)), "")
+            token = captchas.token_of(form)
             email, password = form.get("email", ""), form.get("password", "")
             return face.next(visit, await login.by_password(visit, email, password, token))
 

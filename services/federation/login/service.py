@@ -22,6 +22,7 @@ from services.federation.login.faults import refusal_of
 from services.federation.login.identity import IdentityLogins, Visitor
 from services.federation.login.ports import Waiting, WaitingRequests
 from services.federation.login.steps import Step, Steps
+from services.federation.pages.captchas import WIDGETS
 from services.federation.pages.contents import (
     Captcha,
     EnrollmentPage,
@@ -44,6 +45,7 @@ PASSKEY_FINISH: Final = "/login/passkey/finish"
 SECOND_PASSKEY_BEGIN: Final = "/login/second-factor/passkey/begin"
 ENROLLMENT: Final = "/login/enrollment"
 FORGOT: Final = "/login/forgot-password"
+SIGN_UP: Final = "/login/sign-up"
 
 _WRONG_CODES: Final = frozenset({"wrong_code", "invalid_mfa_code", "validation_failed"})
 
@@ -101,6 +103,12 @@ Next = Completed | Moved | Page
 """What a step comes to."""
 
 
+def offers_sign_up(options: logins_pb2.LoginOptions) -> bool:
+    """Whether a page can take sign-ups: not where they need a CAPTCHA that it has no widget for."""
+    provider = options.sign_up_captcha_provider
+    return options.has_sign_up and (not provider or provider in WIDGETS)
+
+
 class HostedLogin:
     """Takes a browser from a waiting request to a login at the issuer."""
 
@@ -147,6 +155,7 @@ class HostedLogin:
             refusal=refusal,
             notice=notice,
             forgot=visit.url(FORGOT) if options.has_password_reset else "",
+            sign_up=visit.url(SIGN_UP) if offers_sign_up(options) else "",
         )
 
     async def enrollment(self, visit: Visit) -> EnrollmentPage | Moved:
@@ -204,7 +213,7 @@ class HostedLogin:
         except AppError as error:
             refusal = _refusal("password", error)
             return await self.show(visit, as_other=True, email=email, refusal=refusal)
-        return await self._settle(visit, "password", outcome)
+        return await self.settle(visit, "password", outcome)
 
     async def go_on(self, visit: Visit) -> Next:
         """Go on as who is logged in, where the app lets the user choose.
@@ -249,7 +258,7 @@ class HostedLogin:
                 # What cannot be a code at all.
                 refusal = Refusal(Fault.INVALID_CODE)
             return self._second_factor(visit, step, factor, refusal)
-        return await self._settle(visit, factor, outcome)
+        return await self.settle(visit, factor, outcome)
 
     async def begin_passkey(self, visit: Visit, *, is_second: bool) -> logins_pb2.PasskeyCeremony:
         """Begin a ceremony: a login, or the second factor of the one that waits."""
@@ -271,7 +280,7 @@ class HostedLogin:
         except AppError as error:
             PAGES.labels("passkey", error.code).inc()
             raise
-        return await self._settle(visit, "passkey", outcome)
+        return await self.settle(visit, "passkey", outcome)
 
     async def cancel(self, visit: Visit) -> Response:
         """Give up: the app is told that the user did."""
@@ -279,7 +288,8 @@ class HostedLogin:
         await self._steps.forget(visit.waiting.handle)
         return await visit.requests.refuse(visit.waiting, "access_denied")
 
-    async def _settle(self, visit: Visit, step: str, outcome: logins_pb2.LoginOutcome) -> Next:
+    async def settle(self, visit: Visit, step: str, outcome: logins_pb2.LoginOutcome) -> Next:
+        """Go on with what a way in came to; every way in ends here."""
         handle = visit.waiting.handle
         if outcome.HasField("mfa"):
             PAGES.labels(step, "challenged").inc()

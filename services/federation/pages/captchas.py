@@ -52,3 +52,8 @@ WIDGETS: Final[Mapping[str, Widget]] = {
 
 FIELDS: Final = tuple(widget.field for widget in WIDGETS.values())
 """The names under which a form may carry what a widget gave."""
+
+
+def token_of(form: Mapping[str, str]) -> str:
+    """Return what a widget gave; empty without one."""
+    return next((form[name] for name in FIELDS if form.get(name)), "")

@@ -34,12 +34,17 @@ class Fault(StrEnum):
     BLOCKED = "blocked"
     PASSKEY = "passkey"
     USER_CODE = "user_code"
+    EMAIL_TAKEN = "email_taken"
+    EMAIL_BLOCKED = "email_blocked"
+    WEAK_PASSWORD = "weak_password"  # noqa: S105 - a fault's name
+    INVALID_FIELDS = "invalid_fields"
 
 
 class Notice(StrEnum):
     """What was done before the page is shown."""
 
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a notice's name
+    ACCOUNT_CREATED = "account_created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Captcha:
-    """The widget that a password login needs solved."""
+    """The widget that a login or a sign-up needs solved."""
 
     provider: str
     site_key: str
@@ -80,7 +85,8 @@ class LoginPage:
     `signed_in_as` is who is logged in already: it must do so again, or with `may_continue` may go on as it is
     (a button sends `action=continue`). `other` is the page with nobody filled in.
     `cancel_action` gets the same form when the user gives up. `notice` names what is told before anything is
-    asked. `forgot` is the page for who has forgotten the password, or empty.
+    asked. `forgot` is the page for who has forgotten the password, `sign_up` for who has no account; each is
+    empty where there is none.
     """
 
     form: Form
@@ -96,7 +102,28 @@ class LoginPage:
     refusal: Refusal | None = None
     notice: Notice | None = None
     forgot: str = ""
+    sign_up: str = ""
     name: ClassVar[str] = "login"
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpPage:
+    """A new account: email, password, and a name if the user likes; `login` is for who has one.
+
+    `min_length` is of the password, in characters; `rules` are those that the last one broke.
+    """
+
+    form: Form
+    app_name: str
+    login: str
+    min_length: int
+    cancel_action: str = ""
+    email: str = ""
+    display_name: str = ""
+    captcha: Captcha | None = None
+    rules: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    name: ClassVar[str] = "sign_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +321,7 @@ class ErrorPage:
 
 Page = (
     LoginPage
+    | SignUpPage
     | ForgotPage
     | MailedPage
     | PasswordChangedPage

@@ -18,8 +18,9 @@ from markupsafe import Markup
 
 from contracts.brand import LANGUAGES, Brand, brand_of, direction_of, language_of
 from contracts.clients import Client
-from services.federation.pages.captchas import WIDGETS
+from services.federation.pages.captchas import WIDGETS, Widget
 from services.federation.pages.contents import (
+    Captcha,
     EnrollmentPage,
     Form,
     FormPostPage,
@@ -71,7 +72,7 @@ def render(
         style=Markup(style),  # noqa: S704 - our own file, and a color that is one
         script=Markup(script),  # noqa: S704 - our own file
         qr=Markup(page.qr_svg) if isinstance(page, EnrollmentPage) else "",  # noqa: S704 - drawn by identity
-        widget=WIDGETS.get(page.captcha.provider) if isinstance(page, LoginPage) and page.captcha else None,
+        widget=_widget_of(page),
     )
     headers = {
         "content-security-policy": _policy(page, style, script, form),
@@ -145,6 +146,11 @@ def _script_of(page: Page) -> str:
             return ""
 
 
+def _widget_of(page: Page) -> Widget | None:
+    captcha: Captcha | None = getattr(page, "captcha", None)
+    return WIDGETS.get(captcha.provider) if captcha else None
+
+
 def _policy(page: Page, style: str, script: str, form: Form | None) -> str:
     scripts = [_hash(script)] if script else []
     directives: dict[str, list[str]] = {
@@ -156,7 +162,7 @@ def _policy(page: Page, style: str, script: str, form: Form | None) -> str:
         "frame-ancestors": ["'none'"],
         "base-uri": ["'none'"],
     }
-    widget = WIDGETS.get(page.captcha.provider) if isinstance(page, LoginPage) and page.captcha else None
+    widget = _widget_of(page)
     if widget is not None:
         for name, sources in widget.sources.items():
             directives[name] = [*directives.get(name, ()), *sources]

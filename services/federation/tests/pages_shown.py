@@ -28,6 +28,7 @@ from services.federation.pages.contents import (
     SecondFactorPage,
     SignedInPage,
     SignedOutPage,
+    SignUpPage,
 )
 
 APP = "Wiki <b>\N{RIGHT-TO-LEFT OVERRIDE}of</b> \N{HIRAGANA LETTER A}"
@@ -38,7 +39,27 @@ CALLS = PasskeyCalls("/login/passkey/begin", "/login/passkey/finish", "req_1", "
 SCOPES = ("openid", "profile", "email", "org", "offline_access", "wiki:write", "other", "knows")
 
 PAGES: dict[str, Page] = {
-    "login": LoginPage(FORM, APP, "/login/cancel", passkey=CALLS, forgot="/login/forgot-password?request=r"),
+    "login": LoginPage(
+        FORM,
+        APP,
+        "/login/cancel",
+        passkey=CALLS,
+        forgot="/login/forgot-password?request=r",
+        sign_up="/login/sign-up?request=r",
+    ),
+    "sign-up": SignUpPage(FORM, APP, "/login?request=r", 8, "/login/cancel"),
+    "sign-up-fault": SignUpPage(
+        FORM,
+        APP,
+        "/login?request=r",
+        12,
+        "/login/cancel",
+        EMAIL,
+        "<b>Ada</b>",
+        Captcha("hcaptcha", "site-key"),
+        ("password_too_short", "password_too_common", "not_known"),
+        Refusal(Fault.WEAK_PASSWORD),
+    ),
     "login-changed": LoginPage(FORM, APP, "/login/cancel", notice=Notice.PASSWORD_CHANGED),
     "forgot": ForgotPage(FORM, "/login?request=r", EMAIL, Refusal(Fault.INVALID_EMAIL)),
     "mailed": MailedPage("/login?request=r"),

@@ -19,7 +19,7 @@ from tests.harness import System, Tenant
 @pytest.fixture(scope="session")
 async def target(system: System) -> Tenant:
     """A tenant that is an app itself; no test changes it."""
-    return await system.tenant(settings={"oidc_redirect_uris": [CALLBACK]})
+    return await system.tenant(settings={"oidc_redirect_uris": [CALLBACK], "auth_ui": {"signup": True}})
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ FORGED: dict[str, tuple[Mutation, int]] = {
 
 
 @pytest.mark.parametrize(
-    "path", ["/login", "/login/second-factor", "/login/cancel", "/login/forgot-password"]
+    "path", ["/login", "/login/second-factor", "/login/cancel", "/login/forgot-password", "/login/sign-up"]
 )
 async def test_forged_forms_do_nothing(ada: Person, path: str) -> None:
     """O-32 at its siblings: CSRF against each form, and each call of the script."""
@@ -72,6 +72,8 @@ async def test_forged_forms_do_nothing(ada: Person, path: str) -> None:
         form = {**page.fields, "code": ada.code()}
     else:
         form = {**page.fields, **credentials(ada)}
+        if path == "/login/sign-up":
+            form["email"] = f"new-{ada.email}"
     for name, (mutate, status) in FORGED.items():
         forged, headers = mutate(form, {"sec-fetch-site": "same-origin"})
         refused = await browser.post(path, forged, headers)
@@ -104,6 +106,8 @@ def test_whatever_checks_a_credential_is_counted_over_all_gateways() -> None:
         for path in ("/login", "/login/second-factor", "/login/enrollment", "/login/passkey/finish")
     }
     assert set(limits.values()) == {"login"}
+    for path, limit in {"/login/sign-up": "signup", "/login/forgot-password": "sensitive"}.items():
+        assert contract["paths"][path]["post"]["x-limit"] == limit
 
 
 @pytest.mark.parametrize("path", ["/login/passkey/begin", "/login/second-factor/passkey/begin"])

@@ -113,7 +113,7 @@ async def test_response_types_modes_and_prompts_when_listed_then_these_and_no_ot
         answer = await browser.get(rp.url(response_mode=mode))
         got = fields_of(answer) if answer.status == 200 else answer_of(answer)
         assert ("code" in got) == (mode in metadata["response_modes_supported"]), mode
-    for prompt in ("none", "login", "consent", "select_account", "create"):
+    for prompt in ("none", "login", "consent", "select_account", "create", "enroll"):
         answer = await browser.get(rp.url(prompt=prompt))
         location = answer.headers["location"]
         is_refused = "error=invalid_request" in location

@@ -21,15 +21,15 @@ from contracts.gen.internal.identity.v1.logins_pb2_grpc import (
 from contracts.gen.internal.origin.v1 import origin_pb2
 from contracts.hosted_pages import is_handle
 from contracts.origins import caller_behind
-from services.identity.errors import InvalidPasskeyAnswer, NotOffered
+from services.identity.errors import InvalidPasskeyAnswer, NotOffered, WeakPassword
 from services.identity.login_rpc.options import LoginOptions
 from services.identity.logins.models import Browser, Challenged, EnrollmentDue, Factor, Opened, Outcome
 from services.identity.passkeys.logins import PasskeyLogins
 from services.identity.passkeys.routes import LoginBeginRequest, LoginFinishRequest
 from services.identity.password_reset.routes import ForgotPasswordRequest
 from services.identity.password_reset.service import PasswordResetService
-from services.identity.passwords.routes import LoginRequest
-from services.identity.passwords.service import PasswordService
+from services.identity.passwords.routes import LoginRequest, SignupRequest
+from services.identity.passwords.service import PasswordService, Signup
 from services.identity.recovery_codes.routes import RecoveryVerifyRequest
 from services.identity.second_factors.fresh_proof import Shown
 from services.identity.second_factors.login import SecondFactorLogin
@@ -156,6 +156,31 @@ class LoginRpc(LoginServiceServicer):
         body = checked(ForgotPasswordRequest, {"email": request.email})
         await self._resets.ask(caller, body.email, request=_handle(request.request))
         return logins_pb2.AskMailResponse()
+
+    async def SignUp(
+        self, request: logins_pb2.SignUpRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOutcome:
+        """Create a user and log it in; see `POST /api/auth/signup`.
+
+        Raises:
+            NotOffered: the client does not let whoever comes make an account, or has no passwords.
+        """
+        caller = await self._caller(request.client_id, request.origin)
+        if not (await self._options_of(caller)).has_sign_up:
+            raise NotOffered
+        members = {
+            "email": request.email,
+            "password": request.password,
+            "display_name": request.display_name or None,
+            "captcha_token": request.captcha_token or None,
+        }
+        body = checked(SignupRequest, members)
+        signup = Signup(body.email, body.password, body.display_name or "", {}, body.captcha_token)
+        try:
+            return encode_login(await self._passwords.sign_up(caller, signup, _browser(request.browser)))
+        except WeakPassword as error:
+            # What is said of each rule stays here: the page has words of its own.
+            raise WeakPassword(extra={"rules": [fault.code for fault in error.errors]}) from error
 
     async def _options_of(self, caller: CallerContext) -> logins_pb2.LoginOptions:
         return self._options.of(await self._clients.get(caller.require_client()))

@@ -87,6 +87,19 @@ class Hosted:
         )
         return cast("logins_pb2.LoginOutcome", await self.stub.FinishPasskey(finish))
 
+    async def sign_up(
+        self, email: str, password: str = PASSWORD, captcha_token: str = ""
+    ) -> logins_pb2.LoginOutcome:
+        """Make an account."""
+        request = logins_pb2.SignUpRequest(
+            email=email,
+            password=password,
+            captcha_token=captcha_token,
+            browser=self._browser(),
+            **self._who,
+        )
+        return cast("logins_pb2.LoginOutcome", await self.stub.SignUp(request))
+
     async def reset(self, email: str, handle: str) -> None:
         """Have a link mailed that resets the password and leads back to a page."""
         request = logins_pb2.AskMailRequest(email=email, request=handle, **self._who)

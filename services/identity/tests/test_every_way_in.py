@@ -48,6 +48,8 @@ CONTRACT: dict[str, Any] = json.loads((REPOSITORY / "gateway" / "openapi.json").
 
 LOGINS = "internal.identity.v1.LoginService"
 
+OPEN = {"auth_ui": {"signup": True}}
+
 NO_LOGIN = {
     "POST /api/admin/clients/{client_id}/users/{user_id}/impersonate": (
         "An admin acts; the token says so, lives for an hour at most, and opens nothing of the user's own."
@@ -245,6 +247,11 @@ async def by_password_on_the_page(subject: Subject) -> str:
     return await hosted_outcome(subject.hosted.password(subject.person.email))
 
 
+async def by_signing_up_on_the_page(subject: Subject) -> str:
+    email = subject.person.email if subject.app else address()
+    return await hosted_outcome(subject.hosted.sign_up(email))
+
+
 async def by_a_wrong_code_on_the_page(subject: Subject) -> str:
     code = subject.app.wrong() if subject.app else "123456"
     return await hosted_outcome(subject.hosted.code(await subject.mfa_token(), code))
@@ -306,6 +313,7 @@ WAYS = {
         (by_a_token_that_is_none_of_a_session_over_grpc,), "invalid_refresh_token", "invalid_refresh_token"
     ),
     f"{LOGINS}/PasswordLogin": Way((by_password_on_the_page,), "challenged", "enrollment"),
+    f"{LOGINS}/SignUp": Way((by_signing_up_on_the_page,), "email_taken", "enrollment"),
     f"{LOGINS}/CompleteWithTotp": Way(
         (by_a_wrong_code_on_the_page,), "invalid_mfa_code", "validation_failed"
     ),
@@ -360,7 +368,8 @@ def members(part: Any, seen: set[str]) -> set[str]:
 @pytest.fixture
 async def subjects(system: System, auth: Any) -> AsyncIterator[list[Subject]]:
     """Both users."""
-    free, strict = await system.tenant(), await system.tenant(settings=MFA_REQUIRED)
+    free = await system.tenant(settings=OPEN)
+    strict = await system.tenant(settings={**MFA_REQUIRED, **OPEN})
     # Their addresses are verified: in an account whose is not, the first proof of the mailbox voids factors.
     user = await protect(await new_person(system, free))
     email = address()

@@ -225,7 +225,12 @@ async def test_options_are_the_clients(system: System) -> None:
     async with system.channel("identity", caller="federation") as channel:
         options = await Hosted.at(system, plain, channel).options()
         assert (options.has_password, options.has_passkey, options.captcha_provider) == (True, True, "")
-        assert options.has_password_reset
+        assert (options.has_password_reset, options.has_sign_up, options.min_password_length) == (
+            True,
+            False,
+            8,
+        )
+        assert (await refusal(Hosted.at(system, plain, channel).sign_up(address()))).code == "not_offered"
         assert "http://localhost:8080" in options.passkey_origins
         options = await Hosted.at(system, chosen, channel).options()
         assert (options.has_password, options.has_passkey) == (False, True)

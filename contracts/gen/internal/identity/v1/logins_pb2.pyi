@@ -81,6 +81,10 @@ class LoginOptions(_message.Message):
     CAPTCHA_PROVIDER_FIELD_NUMBER: _builtins.int
     CAPTCHA_SITE_KEY_FIELD_NUMBER: _builtins.int
     HAS_PASSWORD_RESET_FIELD_NUMBER: _builtins.int
+    HAS_SIGN_UP_FIELD_NUMBER: _builtins.int
+    SIGN_UP_CAPTCHA_PROVIDER_FIELD_NUMBER: _builtins.int
+    SIGN_UP_CAPTCHA_SITE_KEY_FIELD_NUMBER: _builtins.int
+    MIN_PASSWORD_LENGTH_FIELD_NUMBER: _builtins.int
     has_password: _builtins.bool
     has_passkey: _builtins.bool
     captcha_provider: _builtins.str
@@ -88,6 +92,13 @@ class LoginOptions(_message.Message):
     captcha_site_key: _builtins.str
     has_password_reset: _builtins.bool
     """A link to choose another password can be mailed."""
+    has_sign_up: _builtins.bool
+    """Whoever comes may make an account."""
+    sign_up_captcha_provider: _builtins.str
+    """As above, of the CAPTCHA that a sign-up needs."""
+    sign_up_captcha_site_key: _builtins.str
+    min_password_length: _builtins.int
+    """Characters that a new password has at least."""
     @_builtins.property
     def passkey_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Origins on which the client's passkeys work."""
@@ -101,10 +112,14 @@ class LoginOptions(_message.Message):
         captcha_provider: _builtins.str = ...,
         captcha_site_key: _builtins.str = ...,
         has_password_reset: _builtins.bool = ...,
+        has_sign_up: _builtins.bool = ...,
+        sign_up_captcha_provider: _builtins.str = ...,
+        sign_up_captcha_site_key: _builtins.str = ...,
+        min_password_length: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captcha_provider", b"captcha_provider", "captcha_site_key", b"captcha_site_key", "has_passkey", b"has_passkey", "has_password", b"has_password", "has_password_reset", b"has_password_reset", "passkey_origins", b"passkey_origins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captcha_provider", b"captcha_provider", "captcha_site_key", b"captcha_site_key", "has_passkey", b"has_passkey", "has_password", b"has_password", "has_password_reset", b"has_password_reset", "has_sign_up", b"has_sign_up", "min_password_length", b"min_password_length", "passkey_origins", b"passkey_origins", "sign_up_captcha_provider", b"sign_up_captcha_provider", "sign_up_captcha_site_key", b"sign_up_captcha_site_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,3 +564,44 @@ class AskMailResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskMailResponse: _TypeAlias = AskMailResponse  # noqa: Y015
+
+@_typing.final
+class SignUpRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CAPTCHA_TOKEN_FIELD_NUMBER: _builtins.int
+    BROWSER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    email: _builtins.str
+    password: _builtins.str
+    display_name: _builtins.str
+    """May be empty."""
+    captcha_token: _builtins.str
+    """Empty without one."""
+    @_builtins.property
+    def browser(self) -> Global___LoginBrowser: ...
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        password: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        captcha_token: _builtins.str = ...,
+        browser: Global___LoginBrowser | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "captcha_token", b"captcha_token", "client_id", b"client_id", "display_name", b"display_name", "email", b"email", "origin", b"origin", "password", b"password"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignUpRequest: _TypeAlias = SignUpRequest  # noqa: Y015

@@ -85,6 +85,11 @@ class LoginServiceStub:
                 request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.SerializeToString,
                 response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.FromString,
                 _registered_method=True)
+        self.SignUp = channel.unary_unary(
+                '/internal.identity.v1.LoginService/SignUp',
+                request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.SignUpRequest.SerializeToString,
+                response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
+                _registered_method=True)
 
 
 class LoginServiceServicer:
@@ -159,6 +164,13 @@ class LoginServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignUp(self, request, context):
+        """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LoginServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -206,6 +218,11 @@ def add_LoginServiceServicer_to_server(servicer, server):
                     servicer.AskPasswordReset,
                     request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.FromString,
                     response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.SerializeToString,
+            ),
+            'SignUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignUp,
+                    request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.SignUpRequest.FromString,
+                    response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,6 +474,33 @@ class LoginService:
             '/internal.identity.v1.LoginService/AskPasswordReset',
             internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.SerializeToString,
             internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.identity.v1.LoginService/SignUp',
+            internal_dot_identity_dot_v1_dot_logins__pb2.SignUpRequest.SerializeToString,
+            internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
             options,
             channel_credentials,
             insecure,

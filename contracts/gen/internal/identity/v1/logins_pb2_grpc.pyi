@@ -57,6 +57,8 @@ class LoginServiceStub:
     """EnableTotp turns that app on by a code of it, and completes the login."""
     AskPasswordReset: _grpc.UnaryUnaryMultiCallable[_logins_pb2.AskMailRequest, _logins_pb2.AskMailResponse]
     """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
+    SignUp: _grpc.UnaryUnaryMultiCallable[_logins_pb2.SignUpRequest, _logins_pb2.LoginOutcome]
+    """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks."""
 
 @_typing.type_check_only
 class LoginServiceAsyncStub(LoginServiceStub):
@@ -87,6 +89,8 @@ class LoginServiceAsyncStub(LoginServiceStub):
     """EnableTotp turns that app on by a code of it, and completes the login."""
     AskPasswordReset: _aio.UnaryUnaryMultiCallable[_logins_pb2.AskMailRequest, _logins_pb2.AskMailResponse]  # type: ignore[assignment]
     """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
+    SignUp: _aio.UnaryUnaryMultiCallable[_logins_pb2.SignUpRequest, _logins_pb2.LoginOutcome]  # type: ignore[assignment]
+    """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks."""
 
 class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
     """LoginService is the login of the hosted page: the rules of `/api/auth/login` and its siblings, behind the same gate.
@@ -168,5 +172,13 @@ class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_logins_pb2.AskMailResponse, _abc.Awaitable[_logins_pb2.AskMailResponse]]:
         """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
+
+    @_abc_1.abstractmethod
+    def SignUp(
+        self,
+        request: _logins_pb2.SignUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_logins_pb2.LoginOutcome, _abc.Awaitable[_logins_pb2.LoginOutcome]]:
+        """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks."""
 
 def add_LoginServiceServicer_to_server(servicer: LoginServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
