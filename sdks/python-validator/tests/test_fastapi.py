@@ -251,12 +251,13 @@ async def test_metadata_when_asked_then_says_what_the_resource_takes(guarded: ht
 
 
 @pytest.mark.parametrize(
-    "unsafe", [{"scopes": ['a" error="x']}, {"acr_values": ["a\r\nb"]}, {"max_age": timedelta(seconds=0.5)}]
+    ("scopes", "acr_values", "max_age"),
+    [(['a" error="x'], [], None), ([], ["a\r\nb"], None), ([], [], timedelta(seconds=0.5))],
 )
 def test_require_when_a_need_would_break_a_challenge_then_is_refused(
-    unsafe: dict[str, object], verifier: TokenVerifier
+    scopes: list[str], acr_values: list[str], max_age: timedelta | None, verifier: TokenVerifier
 ) -> None:
     with pytest.raises(ValueError, match=r"words|seconds"):
-        require(verifier, **unsafe)  # type: ignore[arg-type] - a table of keyword arguments
+        require(verifier, scopes=scopes, acr_values=acr_values, max_age=max_age)
     with pytest.raises(ValueError, match="resource"):
         ProtectedResource(verifier, dpop="required")
