@@ -45,6 +45,7 @@ from services.token.revocations.feed import RevocationFeed
 from services.token.revocations.routes import routes as revocation_routes
 from services.token.revocations.service import Revocations
 from services.token.revocations.suspensions import Suspensions
+from services.token.revocations.sweeps import StatusSweeps
 from services.token.revocations.tenants import TenantTokens
 from services.token.service_accounts import store as account_store
 from services.token.service_accounts.directory import ServiceAccountDirectory
@@ -149,7 +150,6 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
         access_tokens,
         Successors(service.sealer),
         revocations,
-        bits,
         settings,
     )
     status_lists = StatusLists(
@@ -261,6 +261,7 @@ def build(settings: TokenSettings, clock: Clock | None = None) -> App:
             "key rotation": schedule.run,
             "key periods": key_periods.run,
             "revocation housekeeping": revocations.housekeeping,
+            "status sweeps": StatusSweeps(db, service.clock, revocations, settings.jwt_access_ttl).run,
             "exchange code purge": exchange.purge,
             "authorization codes": grants.purge,
             "device codes": device_codes.purge,

@@ -40,7 +40,6 @@ _READ_ROWS = 10_000
 _FORGET_SECONDS = 60.0
 _MAX_QUEUED = 100_000
 _FULL_SECONDS = 5
-_WIDE = (RevocationKind.CLIENT, RevocationKind.KEY)
 
 MAX_STREAMS = 2000
 """Streams of all tenants together in one process; those to gateways are not counted."""
@@ -224,9 +223,8 @@ class RevocationFeed:
                 client_id=str(revocation.client_id),
             )
             self._bits.kill(row.status_indices, revocation.expires_at)
-            if revocation.kind in _WIDE:
-                self._bits.raise_bound(revocation.client_id, row.status_indices, revocation.expires_at)
-            if revocation.kind is RevocationKind.KEY:
+            # One with places was told before it had any.
+            if revocation.kind is RevocationKind.KEY and not row.status_indices:
                 for listener in self._on_key:
                     listener(revocation.client_id)
             if self._loaded.is_set():

@@ -25,14 +25,20 @@ WRITTEN = Counter("revocations_total", "Revocations written, by what they name."
 INVALIDATE = "invalidate.revocations"
 """Plain subject without text: there is news in the table."""
 
-# A token is accepted for up to a minute past its end, which another process set by a clock of its own: were
-# the revocation forgotten before, the token would live again.
-_LEEWAY = timedelta(seconds=60) + MAX_CLOCK_DIFFERENCE
+LEEWAY = timedelta(seconds=60) + MAX_CLOCK_DIFFERENCE
+"""A token is accepted for up to a minute past its end, which another process set by a clock of its own.
+
+Were the revocation forgotten before, the token would live again.
+"""
+
 _HOUSEKEEPING_SECONDS = 60.0
 
 
 class Revocations:
-    """Writes revocations. Who writes one must call `announce` after the commit and before answering."""
+    """Writes revocations. Who writes one must call `announce` after the commit and before answering.
+
+    `has_sweep` is set when one was written whose places in the status lists are for `StatusSweeps` to kill.
+    """
 
     def __init__(self, db: Database, bus: Bus, clock: Clock, access_ttl: timedelta) -> None:
         """Take where they are stored, the bus, and how long a token may live at most."""
@@ -40,10 +46,11 @@ class Revocations:
         self._bus = bus
         self._clock = clock
         self._access_ttl = access_ttl
+        self.has_sweep = asyncio.Event()
 
     async def sessions(self, tx: Tx, client_id: UUID, session_ids: Iterable[UUID], now: datetime) -> None:
         """Kill every token of sessions that have ended, also one that is being signed at this moment."""
-        expires_at = now + self._access_ttl + _LEEWAY
+        expires_at = now + self._access_ttl + LEEWAY
         # A session id never comes back, so its tokens are dead whenever they were issued.
         found = [
             Revocation(client_id, RevocationKind.SESSION, str(session_id), expires_at, expires_at)
@@ -59,7 +66,7 @@ class Revocations:
         The caller also ends the sessions, which covers the present second: a user who is let in again
         within it must not get a token that is dead from birth, since `iat` counts whole seconds.
         """
-        expires_at = now + self._access_ttl + _LEEWAY
+        expires_at = now + self._access_ttl + LEEWAY
         before = now - timedelta(seconds=1)
         await store.insert(tx, [Revocation(client_id, RevocationKind.USER, user_id, before, expires_at)])
         WRITTEN.labels(str(RevocationKind.USER)).inc()
@@ -70,7 +77,7 @@ class Revocations:
         No session ends with it, so this alone says that the tokens of the present second are dead. What one
         that is enabled again gets within it is dead, too, and what it gets after is not.
         """
-        expires_at = now + self._access_ttl + _LEEWAY
+        expires_at = now + self._access_ttl + LEEWAY
         not_after = expires_at if for_good else now
         found = Revocation(client_id, RevocationKind.USER, subject, not_after, expires_at)
         await store.insert(tx, [found])
@@ -78,13 +85,13 @@ class Revocations:
 
     async def client(self, tx: Tx, client_id: UUID, not_after: datetime) -> None:
         """Kill a client's tokens that were issued up to `not_after`, the whole of its second included."""
-        expires_at = not_after + self._access_ttl + _LEEWAY
+        expires_at = not_after + self._access_ttl + LEEWAY
         found = Revocation(client_id, RevocationKind.CLIENT, str(client_id), not_after, expires_at)
         await self._write_wide(tx, found, not_after)
 
     async def key(self, tx: Tx, client_id: UUID, kid: str, now: datetime) -> None:
         """Kill every token that a key or secret has signed or will sign."""
-        expires_at = now + self._access_ttl + _LEEWAY
+        expires_at = now + self._access_ttl + LEEWAY
         found = Revocation(client_id, RevocationKind.KEY, kid, expires_at, expires_at)
         await self._write_wide(tx, found, now)
 
@@ -97,18 +104,15 @@ class Revocations:
         or None for a service account's. Its elder siblings live on, but for validators that go by status
         lists: these have one bit for the tokens that a session has given out.
         """
-        expires_at = now + self._access_ttl + _LEEWAY
+        expires_at = now + self._access_ttl + LEEWAY
         # An id never comes back, so it is dead whenever it was issued.
         found = Revocation(client_id, RevocationKind.TOKEN, jti, expires_at, expires_at)
         await store.insert_token(tx, found, session_id)
         WRITTEN.labels(str(RevocationKind.TOKEN)).inc()
 
     async def _write_wide(self, tx: Tx, found: Revocation, until: datetime) -> None:
-        since = until - self._access_ttl - _LEEWAY
-        if not await store.insert_wide(tx, found, since):
-            log.error(
-                "status lists do not show a revocation", client_id=str(found.client_id), kind=found.kind
-            )
+        await store.insert_wide(tx, found, until - self._access_ttl - LEEWAY)
+        tx.after_commit(self.has_sweep.set)
         WRITTEN.labels(str(found.kind)).inc()
 
     async def announce(self) -> None:

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
 from authservice_validator import RevocationKind
 
 from chassis.database import Tx
-from services.token.revocations.models import NumberedRevocation, Revocation
-
-_LOOK_THROUGH_MILLISECONDS = "2000"
+from services.token.revocations.models import NumberedRevocation, Revocation, Sweep, SweptSessions
 
 
 async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
@@ -35,42 +32,19 @@ async def insert(tx: Tx, revocations: Sequence[Revocation]) -> None:
     )
 
 
-async def insert_wide(tx: Tx, revocation: Revocation, since: datetime) -> bool:
-    """Store a revocation of many sessions' tokens that leaves the sessions alive.
+async def insert_wide(tx: Tx, revocation: Revocation, since: datetime) -> None:
+    """Store a revocation of many sessions' tokens that leaves the sessions alive, and the sweep it needs.
 
-    Dead in the status lists are the places of those which were opened by the revocation's last second and
-    have had a token since `since`, however late the last one: the elder ones of that place die. They are not
-    locked: `rotate` gives a living session another place once its process has heard of
-    this. A client may have so many sessions that they cannot be looked through in time: then the revocation
-    is stored without their places, and this is False.
+    The sweep is of sessions that have had a token since `since`, and of the places given out until now.
     """
-    try:
-        async with tx.savepoint():
-            await tx.execute("SELECT set_config('statement_timeout', $1, true)", _LOOK_THROUGH_MILLISECONDS)
-            await _insert_with_places(tx, revocation, since)
-            await tx.execute("SET LOCAL statement_timeout TO DEFAULT")
-    except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
-        await tx.execute(
-            """
-            INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at)
-            VALUES (current_client(), clock_timestamp(), $1, $2, $3, $4)
-            """,
-            str(revocation.kind),
-            revocation.ref,
-            revocation.not_after,
-            revocation.expires_at,
-        )
-        return False
-    return True
-
-
-async def _insert_with_places(tx: Tx, revocation: Revocation, since: datetime) -> None:
     await tx.execute(
         """
-        INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at, status_indices)
-        SELECT current_client(), clock_timestamp(), $1, $2, $3, $4, array_agg(status_index) FROM sessions
-        WHERE client_id = current_client() AND ended_at IS NULL AND status_index IS NOT NULL
-          AND date_trunc('second', created_at) <= $3 AND last_used_at > $5
+        WITH revoked AS (
+            INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at)
+            VALUES (current_client(), clock_timestamp(), $1, $2, $3, $4)
+        )
+        INSERT INTO status_sweeps (client_id, kind, ref, not_after, expires_at, since, last_index)
+        VALUES (current_client(), $1, $2, $3, $4, $5, nextval('status_indices'))
         """,
         str(revocation.kind),
         revocation.ref,
@@ -78,6 +52,107 @@ async def _insert_with_places(tx: Tx, revocation: Revocation, since: datetime) -
         revocation.expires_at,
         since,
     )
+
+
+async def lock_sweep(tx: Tx, after: int) -> Sweep | None:
+    """Lock the oldest sweep with a number above `after` that no other process is at; None without one."""
+    row = await tx.fetchrow(
+        """
+        SELECT id, client_id, kind, ref, not_after, expires_at, since, last_index, after_user_id, after_id,
+               is_incomplete
+        FROM status_sweeps WHERE id > $1 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """,
+        after,
+    )
+    if row is None:
+        return None
+    revocation = Revocation(
+        row["client_id"], RevocationKind(row["kind"]), row["ref"], row["not_after"], row["expires_at"]
+    )
+    return Sweep(
+        row["id"],
+        revocation,
+        row["since"],
+        row["last_index"],
+        (row["after_user_id"], row["after_id"]),
+        row["is_incomplete"],
+    )
+
+
+async def move_sessions(tx: Tx, sweep: Sweep, limit: int) -> SweptSessions:
+    """Look through the next `limit` sessions; those that the sweep is of leave their places for new ones.
+
+    It waits for no lock, so that nobody ever waits for two: a session that is locked is passed over.
+    """
+    rows = await tx.fetch(
+        """
+        WITH looked AS MATERIALIZED (
+            SELECT user_id, id, ended_at IS NULL AND status_index <= $4 AND last_used_at > $5
+                   AND date_trunc('second', created_at) <= $6 AS is_named
+            FROM sessions WHERE client_id = $1 AND (user_id, id) > ($2, $3)
+            ORDER BY user_id, id LIMIT $7
+        ), old AS MATERIALIZED (
+            SELECT id, status_index FROM sessions
+            WHERE id IN (SELECT id FROM looked WHERE is_named) AND ended_at IS NULL AND status_index <= $4
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), moved AS (
+            UPDATE sessions AS s SET status_index = nextval('status_indices') FROM old WHERE s.id = old.id
+        )
+        SELECT looked.user_id, looked.id, is_named, status_index FROM looked LEFT JOIN old USING (id)
+        ORDER BY user_id, id
+        """,
+        sweep.revocation.client_id,
+        *sweep.after,
+        sweep.last_index,
+        sweep.since,
+        sweep.revocation.not_after,
+        limit,
+    )
+    return SweptSessions(
+        places=[row["status_index"] for row in rows if row["status_index"] is not None],
+        passed_over=any(row["is_named"] and row["status_index"] is None for row in rows),
+        last=(rows[-1]["user_id"], rows[-1]["id"]) if len(rows) == limit else None,
+    )
+
+
+async def insert_places(tx: Tx, revocation: Revocation, places: Sequence[int], expires_at: datetime) -> None:
+    """Say that these places are dead by a revocation that is known already."""
+    await tx.execute(
+        """
+        INSERT INTO revocations (client_id, created_at, kind, ref, not_after, expires_at, status_indices)
+        VALUES ($1, clock_timestamp(), $2, $3, $4, $5, $6)
+        """,
+        revocation.client_id,
+        str(revocation.kind),
+        revocation.ref,
+        revocation.not_after,
+        expires_at,
+        places,
+    )
+
+
+async def put_sweep(tx: Tx, number: int, after: tuple[UUID, UUID], *, is_incomplete: bool) -> None:
+    """Store how far a sweep has come."""
+    await tx.execute(
+        "UPDATE status_sweeps SET after_user_id = $2, after_id = $3, is_incomplete = $4 WHERE id = $1",
+        number,
+        *after,
+        is_incomplete,
+    )
+
+
+async def delete_sweep(tx: Tx, number: int) -> None:
+    """Forget a sweep."""
+    await tx.execute("DELETE FROM status_sweeps WHERE id = $1", number)
+
+
+async def pending_sweeps(tx: Tx) -> tuple[int, float]:
+    """Return how many sweeps there are, and the age of the oldest in seconds."""
+    row = await tx.fetchrow(
+        "SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS age "
+        "FROM status_sweeps"
+    )
+    return (row["count"], row["age"]) if row is not None else (0, 0.0)
 
 
 async def insert_token(tx: Tx, revocation: Revocation, session_id: UUID | None) -> None:

@@ -22,7 +22,6 @@ from chassis.outbox import Outbox
 from contracts import events
 from services.token.sessions import store
 from services.token.sessions.models import LiveSession, TokenUse
-from services.token.status_lists.bits import StatusBits
 
 _MAX_BATCH = 100
 _MAX_CLIENTS = 1000
@@ -39,11 +38,8 @@ class Rotation:
 class Rotations:
     """Uses tokens, each at most once however often and wherever it is presented."""
 
-    def __init__(
-        self, db: Database, outbox: Outbox, clock: Clock, bits: StatusBits, refresh_ttl: timedelta
-    ) -> None:
-        """Take where sessions are stored, which places are dead, and how long a rotation prolongs them."""
-        self._bits = bits
+    def __init__(self, db: Database, outbox: Outbox, clock: Clock, refresh_ttl: timedelta) -> None:
+        """Take where sessions are stored, and how long a rotation prolongs them."""
         self._db = db
         self._outbox = outbox
         self._clock = clock
@@ -72,8 +68,7 @@ class Rotations:
         now = self._clock.now()
         async with self._db.tenant(client_id) as tx:
             uses = [rotation.use for rotation in firsts.values()]
-            dead_up_to = self._bits.bound(client_id)
-            found = await store.rotate(tx, uses, now, now + self._refresh_ttl, dead_up_to)
+            found = await store.rotate(tx, uses, now, now + self._refresh_ttl)
             refreshed = [
                 self._outbox.wrap(
                     events.SessionRefreshed(

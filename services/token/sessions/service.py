@@ -38,7 +38,6 @@ from services.token.sessions.rotation import Rotation, Rotations
 from services.token.signing.access_tokens import AccessTokens, Subject
 from services.token.signing.algorithms import Signer
 from services.token.signing.keyring import Keyring
-from services.token.status_lists.bits import StatusBits
 
 OPENED = Counter("sessions_opened_total", "Sessions opened.")
 REFRESHES = Counter("session_refreshes_total", "Refresh tokens presented, by what came of it.", ["outcome"])
@@ -69,7 +68,6 @@ class SessionService:
         access_tokens: AccessTokens,
         successors: refresh_tokens.Successors,
         revocations: Revocations,
-        bits: StatusBits,
         settings: TokenSettings,
     ) -> None:
         """Take what a session is made of."""
@@ -87,7 +85,7 @@ class SessionService:
         self._access_ttl = settings.jwt_access_ttl
         self._absolute_ttl = settings.session_absolute_ttl
         self._grace = settings.refresh_reuse_grace
-        self._rotations = Rotations(db, outbox, clock, bits, self._refresh_ttl)
+        self._rotations = Rotations(db, outbox, clock, self._refresh_ttl)
 
     async def open(
         self, caller: CallerContext, user: users_pb2.User, opening: Opening

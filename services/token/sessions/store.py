@@ -80,22 +80,21 @@ async def open_session(
 
 
 async def rotate(
-    tx: Tx, uses: Sequence[TokenUse], now: datetime, expires_at: datetime, dead_up_to: int
+    tx: Tx, uses: Sequence[TokenUse], now: datetime, expires_at: datetime
 ) -> dict[bytes, LiveSession]:
     """Use unused refresh tokens: each one's successor takes its place, and its session is prolonged.
 
     Returns the sessions by token hash; a token that opens nothing is missing, and nothing of it has changed
     but, for the loser of a race, the time of last use. Of any number of transactions that present one token
     at once, exactly one gets the session: the token's row is the arbiter, because an UPDATE that waited for
-    another looks again whether `used_at` is still null. No token may be named twice. A session with a place
-    in the status lists up to `dead_up_to` gets another.
+    another looks again whether `used_at` is still null. No token may be named twice.
     """
     rows = await tx.fetch(
         """
         WITH presented AS (
             SELECT use.*, t.session_id
-            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $7::text[], $8::text[], $9::bool[],
-                        $10::text[])
+            FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $6::text[], $7::text[], $8::bool[],
+                        $9::text[])
                  AS use(token_hash, seed, successor_hash, app_id, jkt, is_confidential, audiences)
             JOIN refresh_tokens AS t ON t.token_hash = use.token_hash
             WHERE t.client_id = current_client() AND t.used_at IS NULL AND t.expires_at > $4
@@ -106,8 +105,7 @@ async def rotate(
         ), live AS (
             UPDATE sessions AS s
             SET last_used_at = $4, expires_at = least(s.absolute_expires_at, $5),
-                status_index = CASE WHEN s.status_index > $6 THEN s.status_index
-                                    ELSE nextval('status_indices') END
+                status_index = coalesce(s.status_index, nextval('status_indices'))
             FROM locked AS l, presented AS p, users AS u
             WHERE s.id = l.id AND s.id = p.session_id AND s.ended_at IS NULL AND s.expires_at > $4
               AND u.client_id = s.client_id AND u.user_id = s.user_id AND u.status = 'active'
@@ -136,7 +134,6 @@ async def rotate(
         [use.successor_hash for use in uses],
         now,
         expires_at,
-        dead_up_to,
         [use.holder.app_id for use in uses],
         [use.holder.jkt for use in uses],
         [use.holder.is_confidential for use in uses],

@@ -1,8 +1,8 @@
 """Which places of the status lists are dead now, in memory; kept up to date by the feed of revocations.
 
 A place is a session's, and stands for the access tokens it has given out. The session that ends takes it
-along. One that goes on after its tokens were revoked, with its client's or key's or alone, gets another place
-at its next token, so that a place never comes back to life while a token that names it lives.
+along. One that goes on after its tokens were revoked, with its client's or key's or alone, is given another
+place when this one dies, so that a place never comes back to life while a token that names it lives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 LIST_BITS: Final = 17
 LIST_SIZE: Final = 1 << LIST_BITS
@@ -50,16 +49,10 @@ class StatusBits:
         self._lists: dict[int, Bits] = {}
         self._versions = itertools.count(1)
         self._expiries: list[tuple[float, int]] = []
-        self._bounds: dict[UUID, tuple[int, float]] = {}
 
     def of(self, number: int) -> Bits | None:
         """Return a list; None for one whose places all live."""
         return self._lists.get(number)
-
-    def bound(self, client_id: UUID) -> int:
-        """Return up to where the client's places are dead though their sessions live; 0 for nowhere."""
-        known = self._bounds.get(client_id)
-        return known[0] if known is not None else 0
 
     def kill(self, indices: Sequence[int], expires_at: datetime) -> None:
         """Set bits, until `expires_at`."""
@@ -76,19 +69,11 @@ class StatusBits:
             bits.expiries[place] = expiry
             heapq.heappush(self._expiries, (expiry, index))
 
-    def raise_bound(self, client_id: UUID, indices: Sequence[int], expires_at: datetime) -> None:
-        """Say that living sessions of the client may hold these dead places."""
-        if indices:
-            expiry = max(expires_at.timestamp(), self._bounds.get(client_id, (0, 0.0))[1])
-            self._bounds[client_id] = max(self.bound(client_id), *indices), expiry
-
     def forget_expired(self, now: float) -> None:
         """Clear the bits that no living token can name."""
         while self._expiries and self._expiries[0][0] <= now:
             _, index = heapq.heappop(self._expiries)
             self._clear(index >> LIST_BITS, index & _PLACE, now)
-        for client_id in [owner for owner, (_, expiry) in self._bounds.items() if expiry <= now]:
-            del self._bounds[client_id]
 
     def _clear(self, number: int, place: int, now: float) -> None:
         bits = self._lists.get(number)
