@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 
 from tests.e2e.stack import PASSWORD, Stack, Tenant
+from tests.e2e.test_devices_and_logout import CALLBACK, Browser
 
 # The medians mean something only while nothing else runs.
 pytestmark = pytest.mark.alone
 
 PAIRS = 30
+PAIRS_ON_PAGE = 20
 MEDIANS_WITHIN = (0.75, 1.33)
 VARYING_HEADERS = {"x-request-id", "date", "ratelimit-remaining", "ratelimit-reset", "content-length"}
 # Random for each ceremony; of how many credentials an address seems to have, P-12's tests know.
@@ -44,12 +47,48 @@ async def people(stack: Stack) -> tuple[Tenant, list[str]]:
 async def test_way_in_when_the_address_is_unknown_then_nothing_tells(
     stack: Stack, people: tuple[Tenant, list[str]], way: str
 ) -> None:
-    """Same status, body and headers; and the same time, by the medians of interleaved attempts.
+    """Same status, body and headers; and the same time, by the medians of interleaved attempts."""
+    path, status, body = WAYS_IN[way]
+    shop, known = people
+
+    async def attempt(email: str) -> httpx.Response:
+        return await stack.call("POST", path, shop, json=body(email))
+
+    await check_nothing_tells(attempt, known, status)
+    login = {"email": known[0], "password": PASSWORD}
+    assert (await stack.call("POST", "/api/auth/login", shop, json=login)).status_code == 200
+
+
+async def test_hosted_page_when_the_address_is_unknown_then_nothing_tells(stack: Stack) -> None:
+    """The same of the form that apps' users see; the control: a right password logs in by it."""
+    site = await stack.tenant(settings={"oidc_redirect_uris": [CALLBACK]})
+    known = [(await stack.sign_up(site)).email for _ in range(PAIRS_ON_PAGE)]
+    asked = {
+        "client_id": site.id,
+        "redirect_uri": CALLBACK,
+        "response_type": "code",
+        "scope": "openid",
+        "code_challenge": "c" * 43,
+        "code_challenge_method": "S256",
+    }
+    browser = Browser(stack)
+    page = await browser.open(f"/authorize?{urlencode(asked)}")
+
+    async def attempt(email: str) -> httpx.Response:
+        return await browser.send(page, email=email, password="wrong-" + PASSWORD)
+
+    await check_nothing_tells(attempt, known, 422)
+    let_in = await browser.send(page, email=known[0], password=PASSWORD)
+    assert let_in.headers["location"].startswith(f"{CALLBACK}?code="), let_in.text
+
+
+async def check_nothing_tells(
+    attempt: Callable[[str], Awaitable[httpx.Response]], known: Sequence[str], status: int
+) -> None:
+    """Try each known address beside one that nobody has.
 
     Each attempt has an address of its own, since limits for one account would answer the sixth.
     """
-    path, status, body = WAYS_IN[way]
-    shop, known = people
     unknown = [email.replace("user-", "none-") for email in known]
     times: dict[str, list[float]] = {"known": [], "unknown": []}
     answers: dict[str, list[Any]] = {"known": [], "unknown": []}
@@ -58,21 +97,22 @@ async def test_way_in_when_the_address_is_unknown_then_nothing_tells(
         order = list(zip(("known", "unknown"), pair, strict=True))
         for kind, email in order if number % 2 else reversed(order):
             began = time.perf_counter()
-            answer = await stack.call("POST", path, shop, json=body(email))
+            answer = await attempt(email)
             times[kind].append(time.perf_counter() - began)
-            answers[kind].append(shown(answer))
+            answers[kind].append(shown(answer, email))
     assert answers["known"] == answers["unknown"]
-    assert answers["known"][0][0] == status
+    assert {answer[0] for answer in answers["known"]} == {status}
     ratio = statistics.median(times["known"]) / statistics.median(times["unknown"])
     assert MEDIANS_WITHIN[0] < ratio < MEDIANS_WITHIN[1], times
-    login = {"email": known[0], "password": PASSWORD}
-    assert (await stack.call("POST", "/api/auth/login", shop, json=login)).status_code == 200
 
 
-def shown(answer: httpx.Response) -> tuple[int, Any, dict[str, str]]:
-    """What an attacker can compare: all but what differs between any two answers."""
+def shown(answer: httpx.Response, email: str) -> tuple[int, Any, dict[str, str]]:
+    """What an attacker can compare: all but what differs between any two answers, and what was typed."""
     headers = {name: value for name, value in answer.headers.items() if name not in VARYING_HEADERS}
-    return answer.status_code, _without_varying(answer.json() if answer.content else None), headers
+    is_page = answer.headers.get("content-type", "").startswith("text/html")
+    if is_page or not answer.content:
+        return answer.status_code, answer.text.replace(email, ""), headers
+    return answer.status_code, _without_varying(answer.json()), headers
 
 
 def _without_varying(value: Any) -> Any:
