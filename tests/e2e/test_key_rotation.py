@@ -211,6 +211,21 @@ async def test_signing_key_when_revoked_then_its_tokens_die_at_every_gateway_wit
     assert [key["status"] for key in listed.json()["items"]] == ["active", "next"]
 
 
+async def test_signing_key_when_rotated_then_no_token_is_refused(stack: Stack, shop: Tenant) -> None:
+    """Rollover without a miss, at the gateways and over gRPC, for old and new tokens."""
+    before = await stack.sign_up(shop)
+    await assert_accepted(stack, before)
+    path = f"/api/admin/clients/{shop.id}/rotate-signing-key"
+    rotated = await stack.call("POST", path, stack.admin, params={"force": "true"})
+    assert rotated.status_code == 200, rotated.text
+    after = await stack.log_in(before)
+    assert part(after.access_token, 0)["kid"] != part(before.access_token, 0)["kid"]
+    for user in (before, after):
+        for gateway in (0, 1):
+            assert (await stack.call("GET", "/api/auth/me", user, gateway=gateway)).status_code == 200
+            assert (await stack.validate(user.access_token, shop.api_key, gateway=gateway)).valid
+
+
 async def test_secret_when_rotated_then_earlier_tokens_fail_at_rest_and_grpc(stack: Stack) -> None:
     """O-27."""
     tenant = await stack.tenant(token_mode="v1_hs256")
