@@ -13,7 +13,7 @@ from chassis.outbox import Outbox
 from contracts import events
 from contracts.apps import CLIENT_CREDENTIALS
 from contracts.clients import ClientDirectory
-from services.token.errors import InvalidScope, InvalidTarget, UnauthorizedClient
+from services.token.errors import InvalidClient, InvalidScope, InvalidTarget, UnauthorizedClient
 from services.token.oauth.models import (
     Authenticated,
     AuthenticatedAccount,
@@ -55,13 +55,16 @@ class MachineTokens:
         """Give a client a token of its own; with a `jkt` it is bound to that key (RFC 9449).
 
         Raises:
-            UnauthorizedClient: an app that is public, or has not this grant type.
+            InvalidClient: an app that is public, which has proven nothing (RFC 6749 §4.4.2).
+            UnauthorizedClient: an app that has not this grant type.
             InvalidScope, InvalidTarget: it asks for more than it may have.
             Unavailable: the key cannot be loaded now.
         """
         if isinstance(client, AuthenticatedAccount):
             return await self._for_account(caller, client, parameters, jkt)
-        if not client.is_confidential or CLIENT_CREDENTIALS not in client.app.grant_types:
+        if not client.is_confidential:
+            raise InvalidClient
+        if CLIENT_CREDENTIALS not in client.app.grant_types:
             raise UnauthorizedClient
         return await self._for_app(caller, client, parameters, jkt)
 

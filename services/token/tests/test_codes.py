@@ -354,7 +354,7 @@ async def test_grant_type_when_not_the_clients_then_named_so(apps: Apps, app: Te
         (app, {}, "invalid_request"),
         (app, {"grant_type": "password"}, "unsupported_grant_type"),
         (app, {"grant_type": ["authorization_code"] * 2}, "unsupported_grant_type"),
-        (public, {"grant_type": "client_credentials"}, "unauthorized_client"),
+        (public, {"grant_type": "client_credentials"}, "invalid_client"),
         (only_codes, {"grant_type": "client_credentials"}, "unauthorized_client"),
         (only_codes, {"grant_type": "refresh_token", "refresh_token": "x"}, "unauthorized_client"),
         (only_codes, {"grant_type": TOKEN_EXCHANGE}, "unauthorized_client"),
@@ -362,7 +362,8 @@ async def test_grant_type_when_not_the_clients_then_named_so(apps: Apps, app: Te
     ]
     for client, form, error in asked:
         answer = await client.post("/token", form)
-        assert (answer.status, answer.json["error"]) == (400, error), form
+        status = 401 if error == "invalid_client" else 400
+        assert (answer.status, answer.json["error"]) == (status, error), form
     assert "refresh_token" not in await only_codes.tokens()
 
 
