@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -10,6 +11,7 @@ from chassis.errors import HTTP_STATUS, AppError, Kind
 
 MEDIA_TYPE = b"application/problem+json"
 _JSON = b"application/json"
+_NOT_DESCRIBING: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 # The registered codes that a token endpoint and its siblings answer (RFC 6749 §5.2 and §4.1.2.1, RFC 7009,
 # RFC 8628 §3.5, RFC 8707 §2, RFC 9449 §5), userinfo (RFC 6750 §3.1), or a pushed request (RFC 9126 §2.3,
@@ -100,6 +102,6 @@ def _oauth_code(error: AppError) -> str:
 
 
 def _description(error: AppError) -> str:
-    """The detail, and the fields at fault: OAuth has no place of its own for those."""
+    """The detail, and the fields at fault, for which OAuth has no place; in its letters (RFC 6749 §5.2)."""
     faults = [f"{fault.field}: {fault.detail}" for fault in error.errors]
-    return " ".join([error.detail, *faults])
+    return _NOT_DESCRIBING.sub("'", " ".join([error.detail, *faults]))

@@ -22,6 +22,7 @@ from contracts.gen.internal.token.v1 import sessions_pb2
 from contracts.gen.internal.token.v1.sessions_pb2_grpc import SessionServiceStub
 from services.federation.authorize.models import ONE_FACTOR
 from tests.harness import Answer, System, Tenant
+from tests.oauth_errors import check_oauth_error
 
 PASSWORD = "correct horse battery staple"
 FORM = "application/x-www-form-urlencoded"
@@ -76,9 +77,11 @@ class RelyingParty:
             form = {"client_id": self.id, **form}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         content = urlencode({name: value for name, value in form.items() if value is not None}, doseq=True)
-        return await self.system.call(
+        answer = await self.system.call(
             service, "POST", path, caller=anybody(Access.OAUTH), headers=sent, content=content.encode()
         )
+        check_oauth_error(answer)
+        return answer
 
     async def redeem(self, code: str, **changes: Any) -> Answer:
         """Redeem a code at the token endpoint."""

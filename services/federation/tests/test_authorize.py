@@ -20,6 +20,7 @@ from services.federation.tests.flow import (
     open_login,
 )
 from tests.harness import BASE_URL, System, Tenant
+from tests.oauth_errors import DESCRIPTION
 
 
 async def test_authorize_when_good_then_code_with_state_and_iss(rp: RelyingParty, browser: Browser) -> None:
@@ -190,6 +191,7 @@ async def test_request_when_not_acceptable_then_app_is_told_with_state_and_iss(
     assert set(got) <= {"error", "error_description", "state", "iss"}
     assert (got["error"], got["iss"]) == (error, BASE_URL)
     assert got["state"] == request["state"]
+    assert DESCRIPTION.fullmatch(got["error_description"])
     assert "<" not in got["error_description"]
     if isinstance(changes.get("code_challenge_method"), str | None):
         pushed = await rp.push(**changes)

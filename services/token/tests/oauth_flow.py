@@ -21,6 +21,7 @@ from contracts.gen.internal.identity.v1 import users_pb2
 from contracts.gen.internal.origin.v1 import origin_pb2
 from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
 from tests.harness import BASE_URL, Answer, System, Tenant
+from tests.oauth_errors import check_oauth_error
 
 if TYPE_CHECKING:
     from contracts.gen.internal.token.v1.grants_pb2_grpc import GrantServiceAsyncStub
@@ -87,9 +88,11 @@ class TestApp:
         system = self.system
         if process == 1:
             system = replace(system, faces={**system.faces, "token": self.token.second_face})
-        return await system.call(
+        answer = await system.call(
             "token", "POST", path, caller=anybody(), headers=sent, content=encode(parameters).encode()
         )
+        check_oauth_error(answer)
+        return answer
 
     async def admin(self, method: str, path: str = "", **options: Any) -> Answer:
         """Call one of the app's routes as an admin."""

@@ -21,6 +21,7 @@ from chassis.context import Access, CallerContext
 from chassis.ids import new_id
 from services.token.tests.conftest import MODES, Token, claims_of, header_of
 from tests.harness import BASE_URL, Answer, System, Tenant
+from tests.oauth_errors import check_oauth_error
 
 SCOPES = ["invoices:read", "invoices:write"]
 FORM = "application/x-www-form-urlencoded"
@@ -91,7 +92,9 @@ async def post(
         headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     body = json.dumps(form) if content_type == "application/json" else urlencode(form)
     sent = body.encode() if content is None else content
-    return await system.call("token", "POST", path, caller=machine(), headers=headers, content=sent)
+    answer = await system.call("token", "POST", path, caller=machine(), headers=headers, content=sent)
+    check_oauth_error(answer)
+    return answer
 
 
 async def create(system: System, tenant: Tenant, **members: Any) -> Account:
@@ -210,6 +213,7 @@ async def test_token_when_request_is_malformed_then_oauth_error(system: System, 
     assert await ask({"grant_type": "password"}) == (400, "unsupported_grant_type")
     for scope in ("*", "invoices:read admin", "invoices:read  invoices:write", "invoices:read\u00a0x", " "):
         assert await ask({**form, "scope": scope}) == (400, "invalid_scope"), scope
+    assert await ask({**form, "scope": "invoices:read invoices:read"}) == (200, ""), "twice is once"
     resource = "https://api.example.com"
     assert await ask({**form, "resource": resource}) == (400, "invalid_target"), "RFC 8707 §2"
     assert await ask({**form, "resource": resource}, content_type=json_type) == (400, "invalid_target")

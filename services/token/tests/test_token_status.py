@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+import structlog
 
 from chassis.ids import new_id
 from contracts.gen.internal.token.v1 import grants_pb2
@@ -20,6 +21,8 @@ from tests.harness import BASE_URL, Answer, System, Tenant
 API = "https://api.example.com"
 SIGNED = {"accept": "application/token-introspection+jwt"}
 INACTIVE = b'{"active":false}'
+
+log = structlog.get_logger()
 
 
 @pytest.fixture
@@ -289,8 +292,10 @@ async def test_secrets_when_the_endpoints_are_used_then_in_no_log_and_no_event(
     await app.redeem(code)
     await app.system.event("session_revoked", client_id=app.tenant.id, app_id=app.id)
 
+    log.info("a positive control", app_id=app.id)
     out = capsys.readouterr()
     logged = out.out + out.err
+    assert app.id in logged
     events = "".join(str(e.data) for e in app.system.events if e.client_id == app.tenant.id)
     issued = [*tokens.values(), *renewed.values()]
     for secret in (code, app.secret, wrong, *(text for text in issued if len(str(text)) > 40)):
