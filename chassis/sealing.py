@@ -53,6 +53,7 @@ class Sealer:
         self._roots = {_key_id(root): root for root in (master_key, *previous)}
         self._ciphers = {key_id: AESGCM(derive_key(root, "seal")) for key_id, root in self._roots.items()}
         self.key_id = _key_id(master_key)
+        self.key_ids = frozenset(self._roots)
 
     def seal(self, plaintext: bytes, row: str) -> bytes:
         """Encrypt for the row named by `row`, such as `signing_key:<kid>`."""

@@ -15,6 +15,7 @@ from services.audit.checkpoints.service import Checkpoints
 from services.audit.config import AuditSettings
 from services.audit.ingest.chain import Chains
 from services.audit.ingest.heads import prove_anew
+from services.audit.ingest.key_check import KeyCheck
 from services.audit.ingest.rpc import ingest_rpc
 from services.audit.ingest.service import CONSUMER, SUBJECT, Ingest
 from services.audit.query.routes import routes as query_routes
@@ -61,6 +62,7 @@ def build(settings: AuditSettings, clock: Clock | None = None) -> App:
             "checkpoints": checkpoints.run,
             "backlog": ingest.watch_backlog,
         },
+        resources=[KeyCheck(service.db, chains)],
     )
 
 

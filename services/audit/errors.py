@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import InvalidRequest, UnprocessableRequest
+from chassis.errors import InvalidRequest, Unavailable, UnprocessableRequest
 
 
 class NotAnEvent(InvalidRequest):
@@ -24,3 +24,12 @@ class RangeReversed(UnprocessableRequest):
 
     code = "range_reversed"
     detail = "The end of the range lies before its start."
+
+
+class ChainKeyMissing(Unavailable):
+    """The head of a chain is proven under a master key that this process was not given: nothing is appended.
+
+    It is for a process that has the key. To take the chain for broken would be a lie that cannot be undone.
+    """
+
+    code = "audit_key_missing"

@@ -31,8 +31,10 @@ async def add_key(tx: Tx, kid: str, sealed_key: bytes, now: datetime) -> None:
     )
 
 
-async def lock_due(tx: Tx, *, news_before: datetime, every: int, limit: int) -> list[DueHead]:
-    """Lock heads that want a checkpoint and that nobody else is working on."""
+async def lock_due(
+    tx: Tx, *, news_before: datetime, every: int, key_ids: Collection[bytes], limit: int
+) -> list[DueHead]:
+    """Lock heads, proven under one of these keys, that want a checkpoint and that nobody is working on."""
     rows = await tx.fetch(
         """
         SELECT h.client_id, h.position, h.hash, h.checkpoint_position, h.key_id, h.mac, h.broken_position,
@@ -40,11 +42,12 @@ async def lock_due(tx: Tx, *, news_before: datetime, every: int, limit: int) -> 
                 WHERE c.client_id = h.client_id ORDER BY c.position DESC LIMIT 1) AS last_signed
         FROM chain_heads AS h
         WHERE h.news_since IS NOT NULL AND h.broken_position IS NULL
-          AND (h.news_since <= $1 OR h.position - h.checkpoint_position >= $2)
-        ORDER BY h.client_id LIMIT $3 FOR UPDATE OF h SKIP LOCKED
+          AND (h.news_since <= $1 OR h.position - h.checkpoint_position >= $2) AND h.key_id = ANY($3)
+        ORDER BY h.client_id LIMIT $4 FOR UPDATE OF h SKIP LOCKED
         """,
         news_before,
         every,
+        list(key_ids),
         limit,
     )
     return [DueHead(head_of(row), row["last_signed"]) for row in rows]

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from chassis.sealing import SealBroken, Sealer
+from services.audit.errors import ChainKeyMissing
 from services.audit.ingest.models import GENESIS, Head, Link, Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +40,12 @@ class Chains:
 
         A head that does not prove itself is extended too, since recording must go on, but the new one is
         unproven and says from which position on: signing it would hide that someone changed it.
+
+        Raises:
+            ChainKeyMissing: whether the head proves itself cannot be told here.
         """
+        if not self.can_tell(head):
+            raise ChainKeyMissing
         broken = head.broken_position
         if broken is None and not self.proves(head):
             broken = head.position + 1
@@ -75,8 +81,17 @@ class Chains:
         mac = _UNPROVEN if head.broken_position is not None else self._mac(named)
         return replace(named, mac=mac)
 
+    @property
+    def key_ids(self) -> frozenset[bytes]:
+        """The names of the master keys that are configured."""
+        return self._sealer.key_ids
+
+    def can_tell(self, head: Head) -> bool:
+        """Whether the key is configured that the head is proven under; a broken one needs none."""
+        return head.broken_position is not None or head.key_id in self.key_ids
+
     def proves(self, head: Head) -> bool:
-        """Tell whether the head is one that this service wrote, and unbroken."""
+        """Tell whether the head is one that this service wrote, unbroken, under a key that is configured."""
         if head.broken_position is not None:
             return False
         try:

@@ -42,6 +42,9 @@ BATCH = Histogram(
 STORED = Counter("audit_rows_total", "Rows appended to the chains.")
 DUPLICATES = Counter("audit_duplicates_total", "Events that came again and were dropped.")
 BROKEN = Counter("audit_heads_broken_total", "Chains whose head was found changed by somebody else.")
+KEYLESS = Counter(
+    "audit_key_missing_total", "Batches refused because a chain's master key is not configured here."
+)
 BACKLOG = Gauge("audit_backlog_events", "Events in the stream that are not stored yet.")
 
 
@@ -62,6 +65,8 @@ class Ingest:
         Raises:
             ValueError: one of them cannot be stored.
             DatabaseUnavailable: PostgreSQL cannot serve now; nothing was stored.
+            ChainKeyMissing: the head of one of their chains needs a master key that is not configured;
+                nothing was stored.
         """
         now = self._clock.now()
         records = list({event.id: record_of(event, now) for event in events}.values())
@@ -118,6 +123,13 @@ class Ingest:
         links: list[Link] = []
         grown: list[Head] = []
         for client_id, fresh in by_client.items():
+            if not self._chains.can_tell(heads[client_id]):
+                KEYLESS.inc()
+                log.error(
+                    "audit chain needs a master key that is not configured: name it in MASTER_KEY_PREVIOUS",
+                    client_id=str(client_id),
+                    key_id=heads[client_id].key_id.hex(),
+                )
             added, head = self._chains.extend(heads[client_id], fresh)
             if head.broken_position is not None and heads[client_id].broken_position is None:
                 BROKEN.inc()

@@ -29,6 +29,18 @@ async def lock_heads(tx: Tx, client_ids: Collection[UUID]) -> dict[UUID, Head]:
     return {row["client_id"]: head_of(row) for row in rows}
 
 
+async def missing_keys(tx: Tx, key_ids: Collection[bytes]) -> dict[str, int]:
+    """Return the names of keys beside these, with how many unbroken chains have a head that needs them."""
+    rows = await tx.fetch(
+        """
+        SELECT encode(key_id, 'hex') AS name, count(*) AS chains FROM chain_heads
+        WHERE broken_position IS NULL AND key_id <> ALL($1) GROUP BY key_id ORDER BY key_id
+        """,
+        list(key_ids),
+    )
+    return {row["name"]: row["chains"] for row in rows}
+
+
 async def lock_heads_of_other_keys(tx: Tx, key_id: bytes, after: UUID | None, limit: int) -> list[Head]:
     """Lock heads that are proven under another key than this one, in the order in which all lock them."""
     rows = await tx.fetch(

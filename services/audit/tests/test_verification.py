@@ -14,10 +14,14 @@ from chassis.database import Database
 from chassis.ids import new_id
 from chassis.sealing import Sealer, parse_key
 from services.audit.checkpoints.service import Checkpoints
+from services.audit.errors import ChainKeyMissing
 from services.audit.ingest.chain import Chains, canonical
+from services.audit.ingest.heads import prove_anew
+from services.audit.ingest.key_check import KeyCheck
 from services.audit.ingest.service import Ingest
 from services.audit.query.store import link_of
 from services.audit.tests.chain_log import VERIFY, ChainLog
+from services.audit.verification.models import Reason
 from services.audit.verification.service import Verification
 from tests.harness import System
 
@@ -362,12 +366,83 @@ async def test_verify_when_master_key_was_replaced_then_old_and_new_rows_verify(
     new = SecretStr("ab" * 32)
     root = Sealer(parse_key(new.get_secret_value()), parse_key(old.get_secret_value()))
     chains, clock = Chains(root), log.system.clock
-    await Ingest(database, chains, clock, None).store(log.events(2))  # type: ignore[arg-type]  # stores without a bus
-    checkpoints = Checkpoints(database, root, chains, clock, every=1000, interval=timedelta(seconds=60))
-    verdict = await Verification(database, chains, checkpoints, clock).verify(log.client_id, 1, None)
-    assert (verdict.broken, verdict.checked) == (None, 5)
-    key_ids = {bytes(row["key_id"]) for row in await log.rows()}
-    assert key_ids == {sealer(log.system).key_id, root.key_id}
+    try:
+        await Ingest(database, chains, clock, None).store(log.events(2))  # type: ignore[arg-type]  # stores without a bus
+        checkpoints = Checkpoints(database, root, chains, clock, every=1000, interval=timedelta(seconds=60))
+        verdict = await Verification(database, chains, checkpoints, clock).verify(log.client_id, 1, None)
+        assert (verdict.broken, verdict.checked) == (None, 5)
+        key_ids = {bytes(row["key_id"]) for row in await log.rows()}
+        assert key_ids == {sealer(log.system).key_id, root.key_id}
+    finally:
+        await back_under_the_key_of_the_system(log.system, database, new)
+
+
+async def back_under_the_key_of_the_system(system: System, database: Database, key: SecretStr) -> None:
+    """Prove what was proven under another key so that the running process can tell."""
+    own = system.settings("audit").master_key
+    await prove_anew(database, Sealer(*(parse_key(one.get_secret_value()) for one in (own, key))))
+
+
+async def test_chain_when_the_key_of_its_head_is_missing_then_refused_and_never_taken_for_broken(
+    log: ChainLog, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MASTER_KEY_PREVIOUS was forgotten, or a step of the change of keys was skipped."""
+    await log.happen(2)
+    system, clock, key = log.system, log.system.clock, SecretStr("cd" * 32)
+    lacking = sealer(system)
+    having = Sealer(
+        parse_key(key.get_secret_value()), parse_key(system.settings("audit").master_key.get_secret_value())
+    )
+
+    async def head() -> dict[str, Any]:
+        (row,) = await system.sql("audit", "SELECT * FROM chain_heads WHERE client_id = $1", log.client_id)
+        return dict(row)
+
+    def of(root: Sealer) -> tuple[Ingest, Checkpoints, Verification]:
+        chains = Chains(root)
+        # Not sealed under the key that is missing, so that only the head is in the way.
+        checkpoints = Checkpoints(database, having, chains, clock, every=1, interval=timedelta(0))
+        ingest = Ingest(database, chains, clock, None)  # type: ignore[arg-type]  # stores without a bus
+        return ingest, checkpoints, Verification(database, chains, checkpoints, clock)
+
+    try:
+        ingest, _, _ = of(having)
+        await ingest.store(log.events(1))
+        before = await head()
+        assert bytes(before["key_id"]) == having.key_id
+
+        ingest, checkpoints, verification = of(lacking)
+        with pytest.raises(ChainKeyMissing):
+            await ingest.store(log.events(1))
+        while await checkpoints.make_due():
+            pass
+        verdict = await verification.verify(log.client_id, 1, 2)
+        assert (verdict.broken, verdict.checked) == (None, 2)
+        verdict = await verification.verify(log.client_id, 1, None)
+        assert verdict.broken is not None
+        assert (verdict.broken.position, verdict.broken.reason) == (3, Reason.KEY_UNKNOWN)
+        verdict = await verification.verify(log.client_id, 4, None)
+        assert verdict.broken is not None
+        assert (verdict.broken.position, verdict.broken.reason) == (4, Reason.KEY_UNKNOWN)
+        app = system.definitions["audit"].build(system.settings("audit"), clock)
+        with pytest.raises(SystemExit):
+            async with app.started():
+                pytest.fail("it started")
+        said = capsys.readouterr().err
+        assert "audit refuses to start" in said
+        assert f"{having.key_id.hex()} (1 chains)" in said
+        assert await head() == before
+
+        # The positive control: with the key, all of it goes on where it stood.
+        await KeyCheck(database, Chains(having)).start()
+        ingest, checkpoints, verification = of(having)
+        await ingest.store(log.events(1))
+        while await checkpoints.make_due():
+            pass
+        verdict = await verification.verify(log.client_id, 1, None)
+        assert (verdict.broken, verdict.checked, verdict.checkpoints_checked) == (None, 4, 1)
+    finally:
+        await back_under_the_key_of_the_system(system, database, key)
 
 
 async def _rehash(log: ChainLog, *, first: int) -> None:

@@ -148,6 +148,8 @@ class Verification:
             return Break(behind, Reason.HEAD_MISMATCH) if ends.last_row else None
         if head.broken_position is not None:
             return Break(head.broken_position, Reason.HEAD_MISMATCH)
+        if not self._chains.can_tell(head):
+            return Break(behind, Reason.KEY_UNKNOWN)
         if not self._chains.proves(head) or (walk.checked and head.hash != walk.previous):
             return Break(behind, Reason.HEAD_MISMATCH)
         if head.checkpoint_position != ends.last_checkpoint:
