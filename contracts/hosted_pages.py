@@ -10,6 +10,9 @@ from uuid import UUID
 PASSWORD_CHANGED: Final = "/login/password-changed"  # noqa: S105 - a path
 """Where the browser goes after a reset that began on the login page."""
 
+LOGIN_LINK: Final = "/login/link"
+"""Where a mailed link logs in that was asked for on the login page."""
+
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 

@@ -374,6 +374,7 @@ def build(settings: IdentitySettings, clock: Clock | None = None) -> App:
                 totp,
                 sessions,
                 resets,
+                magic_links,
             ),
         ],
         callers=RPC_CALLERS,

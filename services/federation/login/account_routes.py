@@ -7,16 +7,17 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from chassis.context import Access
+from chassis.errors import HTTP_STATUS
 from chassis.forms import read_form
 from chassis.http import KIB, Caller, Router
-from contracts.hosted_pages import PASSWORD_CHANGED
+from contracts.hosted_pages import LOGIN_LINK, PASSWORD_CHANGED
 from services.federation.errors import AuthorizationRequestGone
 from services.federation.login.accounts import MAILED, HostedAccounts
 from services.federation.login.browsers import Browsers
 from services.federation.login.face import FORM_ANSWERS, SHOWN, Face, Handle, form_body
-from services.federation.login.service import FORGOT, SIGN_UP
+from services.federation.login.service import FORGOT, MAIL_LINK, SIGN_UP
 from services.federation.pages import captchas
-from services.federation.pages.contents import PasswordChangedPage
+from services.federation.pages.contents import LinkElsewherePage, PasswordChangedPage
 from services.federation.pages.refusals import with_error_pages
 from services.federation.pages.render import languages_of, render
 
@@ -29,6 +30,7 @@ def routes(accounts: HostedAccounts, browsers: Browsers) -> Router:
     face = Face(browsers)
     _declare_sign_up(router, face, accounts)
     _declare_forgotten_password(router, face, accounts)
+    _declare_links(router, face, accounts)
     return router
 
 
@@ -133,5 +135,81 @@ def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAcco
                 tenant = await accounts.tenant(client_id)
                 return render(PasswordChangedPage(), tenant, languages_of(request))
             return face.next(visit, accounts.changed(visit))
+
+        return await with_error_pages(request, work)
+
+
+def _declare_links(router: Router, face: Face, accounts: HostedAccounts) -> None:
+    @router.get(MAIL_LINK, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    async def show_mail_link(request: Request, caller: Caller, handle: Handle = "") -> Response:
+        """Show the page for who wants to log in by a mailed link (`text/html`)."""
+
+        async def work() -> Response:
+            visit = await face.browsers.visit(request, caller, handle)
+            return face.next(visit, await accounts.mail_link(visit))
+
+        return await with_error_pages(request, work)
+
+    @router.post(
+        MAIL_LINK,
+        access=Access.PUBLIC,
+        limit="sensitive",
+        body_limit=8 * KIB,
+        response_model=None,
+        responses=FORM_ANSWERS,
+        request_body=form_body("email"),
+    )
+    async def ask_for_login_link(request: Request, caller: Caller) -> Response:
+        """Have a link mailed by the form of the page (with `email`), the same for every address."""
+
+        async def work() -> Response:
+            form = await read_form(request)
+            visit = await face.browsers.submitted(
+                request, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            return face.next(visit, await accounts.ask_link(visit, form.get("email", "")))
+
+        return await with_error_pages(request, work)
+
+    @router.get(LOGIN_LINK, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    async def show_login_link(
+        request: Request,
+        caller: Caller,
+        handle: Handle = "",
+        client_id: TenantParameter = "",
+        token: Annotated[str, Query(max_length=128, description="The token of the link.")] = "",
+    ) -> Response:
+        """Show the button that logs in by a mailed link, in the browser that asked; changes nothing."""
+
+        async def work() -> Response:
+            try:
+                visit = await face.browsers.visit(request, caller, handle)
+            except AuthorizationRequestGone as gone:
+                tenant = await accounts.tenant(client_id)
+                return render(
+                    LinkElsewherePage(), tenant, languages_of(request), status=HTTP_STATUS[gone.kind]
+                )
+            return face.shown(visit, accounts.look(visit, token))
+
+        return await with_error_pages(request, work)
+
+    @router.post(
+        LOGIN_LINK,
+        access=Access.PUBLIC,
+        limit="login",
+        body_limit=8 * KIB,
+        response_model=None,
+        responses=FORM_ANSWERS,
+        request_body=form_body("token"),
+    )
+    async def follow_login_link(request: Request, caller: Caller) -> Response:
+        """Log in by a mailed link, by the form of its page (with `token`)."""
+
+        async def work() -> Response:
+            form = await read_form(request)
+            visit = await face.browsers.submitted(
+                request, caller, form.get("request", ""), form.get("form_token", "")
+            )
+            return face.next(visit, await accounts.by_link(visit, form.get("token", "")))
 
         return await with_error_pages(request, work)

@@ -1,4 +1,4 @@
-"""The rules of what stands beside the login: a new account, a forgotten password and the way back to it."""
+"""The rules of what stands beside the login: new accounts, forgotten passwords, links by mail."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Final
 from chassis.errors import AppError
 from contracts.apps import AppDirectory
 from contracts.clients import Client
+from contracts.hosted_pages import LOGIN_LINK
 from services.federation.login.faults import refusal_of
 from services.federation.login.identity import IdentityLogins
 from services.federation.login.service import (
     CANCEL,
     FORGOT,
     LOGIN,
+    MAIL_LINK,
     PAGES,
     SIGN_UP,
     HostedLogin,
@@ -25,8 +27,10 @@ from services.federation.login.service import (
 from services.federation.pages.contents import (
     Captcha,
     Fault,
+    FollowLinkPage,
     ForgotPage,
     MailedPage,
+    MailLinkPage,
     Notice,
     Refusal,
     SignUpPage,
@@ -112,6 +116,37 @@ class HostedAccounts:
         PAGES.labels("forgot", "asked").inc()
         return Moved(visit.url(MAILED))
 
+    async def mail_link(self, visit: Visit) -> MailLinkPage | Moved:
+        """Return the page that asks where a link to log in by is to go; else the login page."""
+        if not (await self._identity.options(visit.client_id)).has_magic_link:
+            return Moved(visit.url(LOGIN))
+        hint = visit.waiting.login_hint
+        return _mail_link(visit, hint if "@" in hint else "")
+
+    async def ask_link(self, visit: Visit, email: str) -> Next:
+        """Have a link mailed; what follows is the same whether or not the address has an account."""
+        try:
+            await self._identity.ask_link(visit.visitor(), email, visit.waiting.handle)
+        except AppError as error:
+            if error.code == _NOT_OFFERED:
+                return Moved(visit.url(LOGIN))
+            return _mail_link(visit, email, _refusal("mail_link", error, malformed=Fault.INVALID_EMAIL))
+        PAGES.labels("mail_link", "asked").inc()
+        return Moved(visit.url(MAILED))
+
+    def look(self, visit: Visit, token: str) -> FollowLinkPage:
+        """Return the page on which a person follows a link; looking at it uses nothing up."""
+        return FollowLinkPage(form_of(visit, LOGIN_LINK, token=token), visit.waiting.app_name, CANCEL)
+
+    async def by_link(self, visit: Visit, token: str) -> Next:
+        """Log in by a link that this very page has asked for; a refusal is the login page."""
+        try:
+            outcome = await self._identity.by_link(visit.visitor(), visit.waiting.handle, token)
+        except AppError as error:
+            refusal = _refusal("magic_link", error, malformed=Fault.LINK)
+            return await self._login.show(visit, as_other=True, refusal=refusal)
+        return await self._login.settle(visit, "magic_link", outcome)
+
     def mailed(self, visit: Visit) -> MailedPage:
         """Return the page that tells of the mail."""
         return MailedPage(visit.url(LOGIN))
@@ -128,6 +163,10 @@ class HostedAccounts:
 
 def _forgot(visit: Visit, email: str, refusal: Refusal | None = None) -> ForgotPage:
     return ForgotPage(form_of(visit, FORGOT), visit.url(LOGIN), email, refusal)
+
+
+def _mail_link(visit: Visit, email: str, refusal: Refusal | None = None) -> MailLinkPage:
+    return MailLinkPage(form_of(visit, MAIL_LINK), visit.url(LOGIN), email, refusal)
 
 
 def _refusal(step: str, error: AppError, *, malformed: Fault) -> Refusal:

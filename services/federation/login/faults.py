@@ -14,6 +14,7 @@ _BY_CODE: Final = {
     "validation_failed": Fault.INVALID_CREDENTIALS,
     "email_taken": Fault.EMAIL_TAKEN,
     "email_domain_blocked": Fault.EMAIL_BLOCKED,
+    "invalid_link": Fault.LINK,
     "weak_password": Fault.WEAK_PASSWORD,
     "invalid_mfa_code": Fault.INVALID_CODE,
     "invalid_mfa_token": Fault.LOGIN_EXPIRED,

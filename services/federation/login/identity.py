@@ -92,6 +92,20 @@ class IdentityLogins:
             logins_pb2.AskMailRequest(email=email, request=handle, **visitor.members)
         )
 
+    async def ask_link(self, visitor: Visitor, email: str, handle: str) -> None:
+        """Have a link mailed to log in by, on the page of a request."""
+        await self._stub.AskLoginLink(
+            logins_pb2.AskMailRequest(email=email, request=handle, **visitor.members)
+        )
+
+    async def by_link(self, visitor: Visitor, handle: str, token: str) -> logins_pb2.LoginOutcome:
+        """Log in by such a link, on the page of a request."""
+        return await self._stub.FollowLoginLink(
+            logins_pb2.FollowLoginLinkRequest(
+                request=handle, token=token, browser=visitor.browser, **visitor.members
+            )
+        )
+
     async def by_code(
         self, visitor: Visitor, mfa_token: str, factor: str, code: str
     ) -> logins_pb2.LoginOutcome:

@@ -46,6 +46,7 @@ SECOND_PASSKEY_BEGIN: Final = "/login/second-factor/passkey/begin"
 ENROLLMENT: Final = "/login/enrollment"
 FORGOT: Final = "/login/forgot-password"
 SIGN_UP: Final = "/login/sign-up"
+MAIL_LINK: Final = "/login/mail-link"
 
 _WRONG_CODES: Final = frozenset({"wrong_code", "invalid_mfa_code", "validation_failed"})
 
@@ -156,6 +157,7 @@ class HostedLogin:
             notice=notice,
             forgot=visit.url(FORGOT) if options.has_password_reset else "",
             sign_up=visit.url(SIGN_UP) if offers_sign_up(options) else "",
+            mail_link=visit.url(MAIL_LINK) if options.has_magic_link else "",
         )
 
     async def enrollment(self, visit: Visit) -> EnrollmentPage | Moved:

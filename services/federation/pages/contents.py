@@ -34,6 +34,7 @@ class Fault(StrEnum):
     BLOCKED = "blocked"
     PASSKEY = "passkey"
     USER_CODE = "user_code"
+    LINK = "link"
     EMAIL_TAKEN = "email_taken"
     EMAIL_BLOCKED = "email_blocked"
     WEAK_PASSWORD = "weak_password"  # noqa: S105 - a fault's name
@@ -85,8 +86,8 @@ class LoginPage:
     `signed_in_as` is who is logged in already: it must do so again, or with `may_continue` may go on as it is
     (a button sends `action=continue`). `other` is the page with nobody filled in.
     `cancel_action` gets the same form when the user gives up. `notice` names what is told before anything is
-    asked. `forgot` is the page for who has forgotten the password, `sign_up` for who has no account; each is
-    empty where there is none.
+    asked. `forgot` is the page for who has forgotten the password, `sign_up` for who has no account,
+    `mail_link` for who wants to log in by mail; each is empty where there is none.
     """
 
     form: Form
@@ -103,6 +104,7 @@ class LoginPage:
     notice: Notice | None = None
     forgot: str = ""
     sign_up: str = ""
+    mail_link: str = ""
     name: ClassVar[str] = "login"
 
 
@@ -135,6 +137,34 @@ class ForgotPage:
     email: str = ""
     refusal: Refusal | None = None
     name: ClassVar[str] = "forgot"
+
+
+@dataclass(frozen=True, slots=True)
+class MailLinkPage:
+    """The address that a link to log in by goes to; `back` is the login page."""
+
+    form: Form
+    back: str
+    email: str = ""
+    refusal: Refusal | None = None
+    name: ClassVar[str] = "mail_link"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowLinkPage:
+    """A person, and no scanner of mails, follows the link; the form has its token."""
+
+    form: Form
+    app_name: str
+    cancel_action: str = ""
+    name: ClassVar[str] = "follow_link"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkElsewherePage:
+    """The link was asked for in another browser, or its page waits no more: nobody is logged in."""
+
+    name: ClassVar[str] = "link_elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +353,9 @@ Page = (
     LoginPage
     | SignUpPage
     | ForgotPage
+    | MailLinkPage
+    | FollowLinkPage
+    | LinkElsewherePage
     | MailedPage
     | PasswordChangedPage
     | SecondFactorPage

@@ -33,6 +33,13 @@ def credentials(person: Person) -> dict[str, str]:
     return {"email": person.email, "password": PASSWORD}
 
 
+async def token_of_a_link(browser: Browser, person: Person, form: dict[str, str]) -> str:
+    """The token of a link to log in by that a page asked for."""
+    await browser.post("/login/mail-link", form)
+    [mail] = await person.system.mails(person.email, "magic_link")
+    return mail.token
+
+
 def issuer_cookie(tenant: Tenant) -> str:
     """The name of the cookie by which a browser is logged in."""
     return f"auth_issuer_{tenant.id.hex[:16]}"
@@ -60,7 +67,16 @@ FORGED: dict[str, tuple[Mutation, int]] = {
 
 
 @pytest.mark.parametrize(
-    "path", ["/login", "/login/second-factor", "/login/cancel", "/login/forgot-password", "/login/sign-up"]
+    "path",
+    [
+        "/login",
+        "/login/second-factor",
+        "/login/cancel",
+        "/login/forgot-password",
+        "/login/sign-up",
+        "/login/mail-link",
+        "/login/link",
+    ],
 )
 async def test_forged_forms_do_nothing(ada: Person, path: str) -> None:
     """O-32 at its siblings: CSRF against each form, and each call of the script."""
@@ -74,6 +90,8 @@ async def test_forged_forms_do_nothing(ada: Person, path: str) -> None:
         form = {**page.fields, **credentials(ada)}
         if path == "/login/sign-up":
             form["email"] = f"new-{ada.email}"
+        if path == "/login/link":
+            form["token"] = await token_of_a_link(browser, ada, form)
     for name, (mutate, status) in FORGED.items():
         forged, headers = mutate(form, {"sec-fetch-site": "same-origin"})
         refused = await browser.post(path, forged, headers)
@@ -91,10 +109,15 @@ async def test_forged_forms_do_nothing(ada: Person, path: str) -> None:
 
     honest = await browser.post(path, form)
 
-    leads_to = {"/login": "/login/second-factor", "/login/forgot-password": "/login/mailed"}
+    leads_to = {
+        "/login": "/login/second-factor",
+        "/login/forgot-password": "/login/mailed",
+        "/login/mail-link": "/login/mailed",
+    }
     if path in leads_to:
         assert honest.path == leads_to[path]
     else:
+        # A link too: the first proof of her mailbox voids what was set up without one.
         assert set(honest.answered) & {"code", "error"}
 
 
@@ -103,10 +126,20 @@ def test_whatever_checks_a_credential_is_counted_over_all_gateways() -> None:
     contract = json.loads((Path(__file__).parents[3] / "gateway" / "openapi.json").read_text())
     limits = {
         path: contract["paths"][path]["post"]["x-limit"]
-        for path in ("/login", "/login/second-factor", "/login/enrollment", "/login/passkey/finish")
+        for path in (
+            "/login",
+            "/login/second-factor",
+            "/login/enrollment",
+            "/login/passkey/finish",
+            "/login/link",
+        )
     }
     assert set(limits.values()) == {"login"}
-    for path, limit in {"/login/sign-up": "signup", "/login/forgot-password": "sensitive"}.items():
+    for path, limit in {
+        "/login/sign-up": "signup",
+        "/login/forgot-password": "sensitive",
+        "/login/mail-link": "sensitive",
+    }.items():
         assert contract["paths"][path]["post"]["x-limit"] == limit
 
 

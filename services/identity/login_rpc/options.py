@@ -66,6 +66,7 @@ class LoginOptions:
             captcha_provider=captcha.provider if captcha else "",
             captcha_site_key=captcha.site_key if captcha else "",
             has_password_reset="password" in methods and self._has_mail,
+            has_magic_link="magic_link" in methods,
             has_sign_up="password" in methods and self._sign_up.is_possible and chosen.get("signup") is True,
             sign_up_captcha_provider=to_sign_up.provider if to_sign_up else "",
             sign_up_captcha_site_key=to_sign_up.site_key if to_sign_up else "",

@@ -24,6 +24,8 @@ from contracts.origins import caller_behind
 from services.identity.errors import InvalidPasskeyAnswer, NotOffered, WeakPassword
 from services.identity.login_rpc.options import LoginOptions
 from services.identity.logins.models import Browser, Challenged, EnrollmentDue, Factor, Opened, Outcome
+from services.identity.magic_links.routes import MagicLinkRequest
+from services.identity.magic_links.service import MagicLinkService
 from services.identity.passkeys.logins import PasskeyLogins
 from services.identity.passkeys.routes import LoginBeginRequest, LoginFinishRequest
 from services.identity.password_reset.routes import ForgotPasswordRequest
@@ -53,8 +55,10 @@ class LoginRpc(LoginServiceServicer):
         totp: TotpService,
         sessions: SessionClient,
         resets: PasswordResetService,
+        links: MagicLinkService,
     ) -> None:
         """Take the rules, and who knows tokens."""
+        self._links = links
         self._resets = resets
         self._totp = totp
         self._sessions = sessions
@@ -182,6 +186,29 @@ class LoginRpc(LoginServiceServicer):
             # What is said of each rule stays here: the page has words of its own.
             raise WeakPassword(extra={"rules": [fault.code for fault in error.errors]}) from error
 
+    async def AskLoginLink(
+        self, request: logins_pb2.AskMailRequest, _context: RpcContext
+    ) -> logins_pb2.AskMailResponse:
+        """Have a link mailed; see `POST /api/auth/magic-link/send`.
+
+        Raises:
+            NotOffered: the client's page has no such way in, or nothing can be mailed.
+        """
+        caller = await self._caller(request.client_id, request.origin)
+        if not (await self._options_of(caller)).has_magic_link:
+            raise NotOffered
+        body = checked(MagicLinkRequest, {"email": request.email})
+        await self._links.ask(caller, body.email, request=_handle(request.request))
+        return logins_pb2.AskMailResponse()
+
+    async def FollowLoginLink(
+        self, request: logins_pb2.FollowLoginLinkRequest, _context: RpcContext
+    ) -> logins_pb2.LoginOutcome:
+        """Log in by a link that the page asked for; see `POST /api/auth/magic-link/verify`."""
+        caller = await self._caller(request.client_id, request.origin)
+        followed = await self._links.look(caller, request.token, request=_handle(request.request))
+        return encode_login(await self._links.follow(caller, followed, _browser(request.browser)))
+
     async def _options_of(self, caller: CallerContext) -> logins_pb2.LoginOptions:
         return self._options.of(await self._clients.get(caller.require_client()))
 
@@ -261,9 +288,10 @@ def login_rpc(
     totp: TotpService,
     sessions: SessionClient,
     resets: PasswordResetService,
+    links: MagicLinkService,
 ) -> RpcService:
     """Return the slice's gRPC service."""
-    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys, totp, sessions, resets)
+    servicer = LoginRpc(clients, options, passwords, second_leg, passkeys, totp, sessions, resets, links)
     return RpcService("internal.identity.v1.LoginService", servicer, add_LoginServiceServicer_to_server)
 
 

@@ -19,6 +19,7 @@ from chassis.outbox import Outbox
 from contracts import events
 from contracts.clients import Client, ClientDirectory
 from contracts.gen.internal.token.v1 import exchange_pb2
+from contracts.hosted_pages import LOGIN_LINK, way_back
 from services.identity.email_tokens.mailbox import MailboxProofs
 from services.identity.email_tokens.models import LiveToken, TokenKind
 from services.identity.email_tokens.service import TTL, EmailTokens
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 _PATH = "/api/auth/magic-link/verify"
 _REDIRECT = "redirect_url"
 _CREATE = "create_user"
+_REQUEST = "request"
 _AMR = ("email",)  # RFC 8176 has no value for it
 
 
@@ -99,9 +101,17 @@ class MagicLinkService:
         requests.on(RequestKind.MAGIC_LINK, self.send)
 
     async def ask(
-        self, caller: CallerContext, typed_email: str, *, redirect_url: str | None, create_user: bool
+        self,
+        caller: CallerContext,
+        typed_email: str,
+        *,
+        redirect_url: str | None = None,
+        create_user: bool = False,
+        request: str = "",
     ) -> None:
         """Have a link mailed to an address; nothing here depends on whether it has an account.
+
+        With `request` the link logs in on the hosted login page of that name, and nowhere else.
 
         Raises:
             InvalidEmail: no account can have this address.
@@ -116,7 +126,7 @@ class MagicLinkService:
         if redirect_url is not None:
             check_target(redirect_url, await self._clients.get(caller.require_client()))
         asked = events.MagicLinkRequested(email_hash=self._emails.hash(email).hex())
-        wishes = {_REDIRECT: redirect_url, _CREATE: create_user}
+        wishes = {_REDIRECT: redirect_url, _CREATE: create_user, _REQUEST: request}
         await self._requests.note(caller, RequestKind.MAGIC_LINK, email, asked, wishes)
 
     async def send(self, tx: Tx, request: MailRequest) -> None:
@@ -129,25 +139,27 @@ class MagicLinkService:
         if await self._tokens.is_throttled(tx, user, TokenKind.MAGIC_LINK):
             return
         ttl = TTL[TokenKind.MAGIC_LINK]
-        payload = {_REDIRECT: request.wishes[_REDIRECT]}
+        page = request.wishes.get(_REQUEST, "")
+        payload = {_REDIRECT: request.wishes[_REDIRECT], _REQUEST: page}
         token = await self._tokens.issue(tx, user, TokenKind.MAGIC_LINK, payload)
+        path = way_back(LOGIN_LINK, user.client_id, page, token=token) if page else f"{_PATH}?token={token}"
         variables = {
-            "link": f"{self._base_url}{_PATH}?token={token}",
+            "link": f"{self._base_url}{path}",
             "minutes": str(ttl // timedelta(minutes=1)),
         }
         until = self._clock.now() + ttl
         await self._mailer.send(tx, request.caller, user, MailKind.MAGIC_LINK, variables, useful_until=until)
 
-    async def look(self, caller: CallerContext, raw_token: str) -> Followed:
-        """Look at a link without using it.
+    async def look(self, caller: CallerContext, raw_token: str, *, request: str = "") -> Followed:
+        """Look at a link without using it; `request` names the hosted login page that it is followed on.
 
         Raises:
-            InvalidLink: it logs nobody in, or nobody any more.
+            InvalidLink: it logs nobody in, or nobody any more, or not here.
             RedirectNotAllowed: the client does not allow its page any more.
         """
         token = await self._tokens.find(caller, raw_token, TokenKind.MAGIC_LINK)
         client = await self._clients.get(token.client_id)
-        if not client.is_active:
+        if not client.is_active or token.payload.get(_REQUEST, "") != request:
             raise InvalidLink
         target = _target(token.payload)
         return Followed(token, client, check_target(target, client) if target else None)

@@ -100,6 +100,18 @@ class Hosted:
         )
         return cast("logins_pb2.LoginOutcome", await self.stub.SignUp(request))
 
+    async def ask_link(self, email: str, handle: str) -> None:
+        """Have a link mailed that logs in on a page."""
+        request = logins_pb2.AskMailRequest(email=email, request=handle, **self._who)
+        await self.stub.AskLoginLink(request)
+
+    async def link(self, token: str, handle: str) -> logins_pb2.LoginOutcome:
+        """Log in by it."""
+        request = logins_pb2.FollowLoginLinkRequest(
+            token=token, request=handle, browser=self._browser(), **self._who
+        )
+        return cast("logins_pb2.LoginOutcome", await self.stub.FollowLoginLink(request))
+
     async def reset(self, email: str, handle: str) -> None:
         """Have a link mailed that resets the password and leads back to a page."""
         request = logins_pb2.AskMailRequest(email=email, request=handle, **self._who)

@@ -247,6 +247,15 @@ async def by_password_on_the_page(subject: Subject) -> str:
     return await hosted_outcome(subject.hosted.password(subject.person.email))
 
 
+async def by_a_mailed_link_on_the_page(subject: Subject) -> str:
+    # Later, as above: a mailbox gets no more than three in a quarter of an hour.
+    with subject.system.clock.advanced(timedelta(minutes=16)):
+        before = len(await subject.system.mails(subject.person.email, "magic_link", count=0))
+        await subject.hosted.ask_link(subject.person.email, "authz_1")
+        mail = (await subject.system.mails(subject.person.email, "magic_link", count=before + 1))[before]
+        return await hosted_outcome(subject.hosted.link(mail.token, "authz_1"))
+
+
 async def by_signing_up_on_the_page(subject: Subject) -> str:
     email = subject.person.email if subject.app else address()
     return await hosted_outcome(subject.hosted.sign_up(email))
@@ -313,6 +322,7 @@ WAYS = {
         (by_a_token_that_is_none_of_a_session_over_grpc,), "invalid_refresh_token", "invalid_refresh_token"
     ),
     f"{LOGINS}/PasswordLogin": Way((by_password_on_the_page,), "challenged", "enrollment"),
+    f"{LOGINS}/FollowLoginLink": Way((by_a_mailed_link_on_the_page,), "challenged", "enrollment"),
     f"{LOGINS}/SignUp": Way((by_signing_up_on_the_page,), "email_taken", "enrollment"),
     f"{LOGINS}/CompleteWithTotp": Way(
         (by_a_wrong_code_on_the_page,), "invalid_mfa_code", "validation_failed"
@@ -433,6 +443,8 @@ async def test_ways_in_open_a_session_where_nothing_asks_for_more(subjects: list
         by_signing_up_over_grpc,
         by_a_mailed_link,
         by_the_code_of_a_redirect,
+        by_a_mailed_link_on_the_page,
+        by_signing_up_on_the_page,
         by_a_passkey_that_verifies_nobody,
         by_a_passkey_that_verifies_nobody_on_the_page,
     ):

@@ -235,6 +235,7 @@ async def test_options_are_the_clients(system: System) -> None:
         options = await Hosted.at(system, chosen, channel).options()
         assert (options.has_password, options.has_passkey) == (False, True)
         assert not options.has_password_reset
+        assert not options.has_magic_link
         assert list(options.passkey_origins) == ["https://login.example.com"]
 
 

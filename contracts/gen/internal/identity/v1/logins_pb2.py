@@ -26,7 +26,7 @@ from contracts.gen.internal.identity.v1 import users_pb2 as internal_dot_identit
 from contracts.gen.internal.origin.v1 import origin_pb2 as internal_dot_origin_dot_v1_dot_origin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internal/identity/v1/logins.proto\x12\x14internal.identity.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"S\n\x0cLoginBrowser\x12\x14\n\x0c\x64\x65vice_token\x18\x01 \x01(\t\x12\x10\n\x08remember\x18\x02 \x01(\x08\x12\x1b\n\x13\x64\x65mands_two_factors\x18\x03 \x01(\x08\"+\n\x16GetLoginOptionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"\x98\x02\n\x0cLoginOptions\x12\x14\n\x0chas_password\x18\x01 \x01(\x08\x12\x13\n\x0bhas_passkey\x18\x02 \x01(\x08\x12\x17\n\x0fpasskey_origins\x18\x03 \x03(\t\x12\x18\n\x10\x63\x61ptcha_provider\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61ptcha_site_key\x18\x05 \x01(\t\x12\x1a\n\x12has_password_reset\x18\x06 \x01(\x08\x12\x13\n\x0bhas_sign_up\x18\x07 \x01(\x08\x12 \n\x18sign_up_captcha_provider\x18\x08 \x01(\t\x12 \n\x18sign_up_captcha_site_key\x18\t \x01(\t\x12\x1b\n\x13min_password_length\x18\n \x01(\x05\"\xc2\x01\n\x14PasswordLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x15\n\rcaptcha_token\x18\x04 \x01(\t\x12\x33\n\x07\x62rowser\x18\x05 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x06 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x14\x43ompleteLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x11\n\tmfa_token\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"v\n\x13\x42\x65ginPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x11\n\tmfa_token\x18\x03 \x01(\t\x12*\n\x06origin\x18\x04 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"O\n\x0fPasskeyCeremony\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x14\n\x0coptions_json\x18\x03 \x01(\t\"\xb7\x01\n\x14\x46inishPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63redential_json\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x0cLoginOutcome\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32!.internal.identity.v1.OpenedLogin\x12/\n\x03mfa\x18\x02 \x01(\x0b\x32\".internal.identity.v1.WaitingLogin\x12\x37\n\nenrollment\x18\x03 \x01(\x0b\x32#.internal.identity.v1.EnrollmentDue\"a\n\x0bOpenedLogin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x14\n\x0c\x64\x65vice_token\x18\x03 \x01(\t\"F\n\x0cWaitingLogin\x12\x11\n\tmfa_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\"N\n\rEnrollmentDue\x12\x0f\n\x07\x66\x61\x63tors\x18\x01 \x03(\t\x12\x18\n\x10\x65nrollment_token\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\"k\n\x10SetUpTotpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x18\n\x10\x65nrollment_token\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"+\n\tTotpSetup\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0e\n\x06qr_svg\x18\x02 \x01(\t\"\xaf\x01\n\x11\x45nableTotpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x18\n\x10\x65nrollment_token\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"X\n\x0bTotpEnabled\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\x12\x31\n\x06opened\x18\x02 \x01(\x0b\x32!.internal.identity.v1.OpenedLogin\"o\n\x0e\x41skMailRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\t\x12*\n\x06origin\x18\x04 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x11\n\x0f\x41skMailResponse\"\xd1\x01\n\rSignUpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x15\n\rcaptcha_token\x18\x05 \x01(\t\x12\x33\n\x07\x62rowser\x18\x06 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x07 \x01(\x0b\x32\x1a.internal.origin.v1.Origin2\xcb\x07\n\x0cLoginService\x12\x63\n\x0fGetLoginOptions\x12,.internal.identity.v1.GetLoginOptionsRequest\x1a\".internal.identity.v1.LoginOptions\x12_\n\rPasswordLogin\x12*.internal.identity.v1.PasswordLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12\x62\n\x10\x43ompleteWithTotp\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12j\n\x18\x43ompleteWithRecoveryCode\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12`\n\x0c\x42\x65ginPasskey\x12).internal.identity.v1.BeginPasskeyRequest\x1a%.internal.identity.v1.PasskeyCeremony\x12_\n\rFinishPasskey\x12*.internal.identity.v1.FinishPasskeyRequest\x1a\".internal.identity.v1.LoginOutcome\x12T\n\tSetUpTotp\x12&.internal.identity.v1.SetUpTotpRequest\x1a\x1f.internal.identity.v1.TotpSetup\x12X\n\nEnableTotp\x12\'.internal.identity.v1.EnableTotpRequest\x1a!.internal.identity.v1.TotpEnabled\x12_\n\x10\x41skPasswordReset\x12$.internal.identity.v1.AskMailRequest\x1a%.internal.identity.v1.AskMailResponse\x12Q\n\x06SignUp\x12#.internal.identity.v1.SignUpRequest\x1a\".internal.identity.v1.LoginOutcomeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internal/identity/v1/logins.proto\x12\x14internal.identity.v1\x1a internal/identity/v1/users.proto\x1a\x1finternal/origin/v1/origin.proto\"S\n\x0cLoginBrowser\x12\x14\n\x0c\x64\x65vice_token\x18\x01 \x01(\t\x12\x10\n\x08remember\x18\x02 \x01(\x08\x12\x1b\n\x13\x64\x65mands_two_factors\x18\x03 \x01(\x08\"+\n\x16GetLoginOptionsRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"\xb0\x02\n\x0cLoginOptions\x12\x14\n\x0chas_password\x18\x01 \x01(\x08\x12\x13\n\x0bhas_passkey\x18\x02 \x01(\x08\x12\x17\n\x0fpasskey_origins\x18\x03 \x03(\t\x12\x18\n\x10\x63\x61ptcha_provider\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61ptcha_site_key\x18\x05 \x01(\t\x12\x1a\n\x12has_password_reset\x18\x06 \x01(\x08\x12\x13\n\x0bhas_sign_up\x18\x07 \x01(\x08\x12 \n\x18sign_up_captcha_provider\x18\x08 \x01(\t\x12 \n\x18sign_up_captcha_site_key\x18\t \x01(\t\x12\x1b\n\x13min_password_length\x18\n \x01(\x05\x12\x16\n\x0ehas_magic_link\x18\x0b \x01(\x08\"\xc2\x01\n\x14PasswordLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x15\n\rcaptcha_token\x18\x04 \x01(\t\x12\x33\n\x07\x62rowser\x18\x05 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x06 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x14\x43ompleteLoginRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x11\n\tmfa_token\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"v\n\x13\x42\x65ginPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x11\n\tmfa_token\x18\x03 \x01(\t\x12*\n\x06origin\x18\x04 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"O\n\x0fPasskeyCeremony\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x14\n\x0coptions_json\x18\x03 \x01(\t\"\xb7\x01\n\x14\x46inishPasskeyRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63redential_json\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xab\x01\n\x0cLoginOutcome\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32!.internal.identity.v1.OpenedLogin\x12/\n\x03mfa\x18\x02 \x01(\x0b\x32\".internal.identity.v1.WaitingLogin\x12\x37\n\nenrollment\x18\x03 \x01(\x0b\x32#.internal.identity.v1.EnrollmentDue\"a\n\x0bOpenedLogin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.internal.identity.v1.User\x12\x14\n\x0c\x64\x65vice_token\x18\x03 \x01(\t\"F\n\x0cWaitingLogin\x12\x11\n\tmfa_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x0f\n\x07\x66\x61\x63tors\x18\x03 \x03(\t\"N\n\rEnrollmentDue\x12\x0f\n\x07\x66\x61\x63tors\x18\x01 \x03(\t\x12\x18\n\x10\x65nrollment_token\x18\x02 \x01(\t\x12\x12\n\nexpires_in\x18\x03 \x01(\x03\"k\n\x10SetUpTotpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x18\n\x10\x65nrollment_token\x18\x02 \x01(\t\x12*\n\x06origin\x18\x03 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"+\n\tTotpSetup\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0e\n\x06qr_svg\x18\x02 \x01(\t\"\xaf\x01\n\x11\x45nableTotpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x18\n\x10\x65nrollment_token\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"X\n\x0bTotpEnabled\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\x12\x31\n\x06opened\x18\x02 \x01(\x0b\x32!.internal.identity.v1.OpenedLogin\"o\n\x0e\x41skMailRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\t\x12*\n\x06origin\x18\x04 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\x11\n\x0f\x41skMailResponse\"\xd1\x01\n\rSignUpRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x15\n\rcaptcha_token\x18\x05 \x01(\t\x12\x33\n\x07\x62rowser\x18\x06 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x07 \x01(\x0b\x32\x1a.internal.origin.v1.Origin\"\xac\x01\n\x16\x46ollowLoginLinkRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\x33\n\x07\x62rowser\x18\x04 \x01(\x0b\x32\".internal.identity.v1.LoginBrowser\x12*\n\x06origin\x18\x05 \x01(\x0b\x32\x1a.internal.origin.v1.Origin2\x8d\t\n\x0cLoginService\x12\x63\n\x0fGetLoginOptions\x12,.internal.identity.v1.GetLoginOptionsRequest\x1a\".internal.identity.v1.LoginOptions\x12_\n\rPasswordLogin\x12*.internal.identity.v1.PasswordLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12\x62\n\x10\x43ompleteWithTotp\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12j\n\x18\x43ompleteWithRecoveryCode\x12*.internal.identity.v1.CompleteLoginRequest\x1a\".internal.identity.v1.LoginOutcome\x12`\n\x0c\x42\x65ginPasskey\x12).internal.identity.v1.BeginPasskeyRequest\x1a%.internal.identity.v1.PasskeyCeremony\x12_\n\rFinishPasskey\x12*.internal.identity.v1.FinishPasskeyRequest\x1a\".internal.identity.v1.LoginOutcome\x12T\n\tSetUpTotp\x12&.internal.identity.v1.SetUpTotpRequest\x1a\x1f.internal.identity.v1.TotpSetup\x12X\n\nEnableTotp\x12\'.internal.identity.v1.EnableTotpRequest\x1a!.internal.identity.v1.TotpEnabled\x12_\n\x10\x41skPasswordReset\x12$.internal.identity.v1.AskMailRequest\x1a%.internal.identity.v1.AskMailResponse\x12Q\n\x06SignUp\x12#.internal.identity.v1.SignUpRequest\x1a\".internal.identity.v1.LoginOutcome\x12[\n\x0c\x41skLoginLink\x12$.internal.identity.v1.AskMailRequest\x1a%.internal.identity.v1.AskMailResponse\x12\x63\n\x0f\x46ollowLoginLink\x12,.internal.identity.v1.FollowLoginLinkRequest\x1a\".internal.identity.v1.LoginOutcomeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,39 +38,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLOGINOPTIONSREQUEST']._serialized_start=211
   _globals['_GETLOGINOPTIONSREQUEST']._serialized_end=254
   _globals['_LOGINOPTIONS']._serialized_start=257
-  _globals['_LOGINOPTIONS']._serialized_end=537
-  _globals['_PASSWORDLOGINREQUEST']._serialized_start=540
-  _globals['_PASSWORDLOGINREQUEST']._serialized_end=734
-  _globals['_COMPLETELOGINREQUEST']._serialized_start=737
-  _globals['_COMPLETELOGINREQUEST']._serialized_end=908
-  _globals['_BEGINPASSKEYREQUEST']._serialized_start=910
-  _globals['_BEGINPASSKEYREQUEST']._serialized_end=1028
-  _globals['_PASSKEYCEREMONY']._serialized_start=1030
-  _globals['_PASSKEYCEREMONY']._serialized_end=1109
-  _globals['_FINISHPASSKEYREQUEST']._serialized_start=1112
-  _globals['_FINISHPASSKEYREQUEST']._serialized_end=1295
-  _globals['_LOGINOUTCOME']._serialized_start=1298
-  _globals['_LOGINOUTCOME']._serialized_end=1469
-  _globals['_OPENEDLOGIN']._serialized_start=1471
-  _globals['_OPENEDLOGIN']._serialized_end=1568
-  _globals['_WAITINGLOGIN']._serialized_start=1570
-  _globals['_WAITINGLOGIN']._serialized_end=1640
-  _globals['_ENROLLMENTDUE']._serialized_start=1642
-  _globals['_ENROLLMENTDUE']._serialized_end=1720
-  _globals['_SETUPTOTPREQUEST']._serialized_start=1722
-  _globals['_SETUPTOTPREQUEST']._serialized_end=1829
-  _globals['_TOTPSETUP']._serialized_start=1831
-  _globals['_TOTPSETUP']._serialized_end=1874
-  _globals['_ENABLETOTPREQUEST']._serialized_start=1877
-  _globals['_ENABLETOTPREQUEST']._serialized_end=2052
-  _globals['_TOTPENABLED']._serialized_start=2054
-  _globals['_TOTPENABLED']._serialized_end=2142
-  _globals['_ASKMAILREQUEST']._serialized_start=2144
-  _globals['_ASKMAILREQUEST']._serialized_end=2255
-  _globals['_ASKMAILRESPONSE']._serialized_start=2257
-  _globals['_ASKMAILRESPONSE']._serialized_end=2274
-  _globals['_SIGNUPREQUEST']._serialized_start=2277
-  _globals['_SIGNUPREQUEST']._serialized_end=2486
-  _globals['_LOGINSERVICE']._serialized_start=2489
-  _globals['_LOGINSERVICE']._serialized_end=3460
+  _globals['_LOGINOPTIONS']._serialized_end=561
+  _globals['_PASSWORDLOGINREQUEST']._serialized_start=564
+  _globals['_PASSWORDLOGINREQUEST']._serialized_end=758
+  _globals['_COMPLETELOGINREQUEST']._serialized_start=761
+  _globals['_COMPLETELOGINREQUEST']._serialized_end=932
+  _globals['_BEGINPASSKEYREQUEST']._serialized_start=934
+  _globals['_BEGINPASSKEYREQUEST']._serialized_end=1052
+  _globals['_PASSKEYCEREMONY']._serialized_start=1054
+  _globals['_PASSKEYCEREMONY']._serialized_end=1133
+  _globals['_FINISHPASSKEYREQUEST']._serialized_start=1136
+  _globals['_FINISHPASSKEYREQUEST']._serialized_end=1319
+  _globals['_LOGINOUTCOME']._serialized_start=1322
+  _globals['_LOGINOUTCOME']._serialized_end=1493
+  _globals['_OPENEDLOGIN']._serialized_start=1495
+  _globals['_OPENEDLOGIN']._serialized_end=1592
+  _globals['_WAITINGLOGIN']._serialized_start=1594
+  _globals['_WAITINGLOGIN']._serialized_end=1664
+  _globals['_ENROLLMENTDUE']._serialized_start=1666
+  _globals['_ENROLLMENTDUE']._serialized_end=1744
+  _globals['_SETUPTOTPREQUEST']._serialized_start=1746
+  _globals['_SETUPTOTPREQUEST']._serialized_end=1853
+  _globals['_TOTPSETUP']._serialized_start=1855
+  _globals['_TOTPSETUP']._serialized_end=1898
+  _globals['_ENABLETOTPREQUEST']._serialized_start=1901
+  _globals['_ENABLETOTPREQUEST']._serialized_end=2076
+  _globals['_TOTPENABLED']._serialized_start=2078
+  _globals['_TOTPENABLED']._serialized_end=2166
+  _globals['_ASKMAILREQUEST']._serialized_start=2168
+  _globals['_ASKMAILREQUEST']._serialized_end=2279
+  _globals['_ASKMAILRESPONSE']._serialized_start=2281
+  _globals['_ASKMAILRESPONSE']._serialized_end=2298
+  _globals['_SIGNUPREQUEST']._serialized_start=2301
+  _globals['_SIGNUPREQUEST']._serialized_end=2510
+  _globals['_FOLLOWLOGINLINKREQUEST']._serialized_start=2513
+  _globals['_FOLLOWLOGINLINKREQUEST']._serialized_end=2685
+  _globals['_LOGINSERVICE']._serialized_start=2688
+  _globals['_LOGINSERVICE']._serialized_end=3853
 # @@protoc_insertion_point(module_scope)

@@ -85,6 +85,7 @@ class LoginOptions(_message.Message):
     SIGN_UP_CAPTCHA_PROVIDER_FIELD_NUMBER: _builtins.int
     SIGN_UP_CAPTCHA_SITE_KEY_FIELD_NUMBER: _builtins.int
     MIN_PASSWORD_LENGTH_FIELD_NUMBER: _builtins.int
+    HAS_MAGIC_LINK_FIELD_NUMBER: _builtins.int
     has_password: _builtins.bool
     has_passkey: _builtins.bool
     captcha_provider: _builtins.str
@@ -99,6 +100,8 @@ class LoginOptions(_message.Message):
     sign_up_captcha_site_key: _builtins.str
     min_password_length: _builtins.int
     """Characters that a new password has at least."""
+    has_magic_link: _builtins.bool
+    """A link to log in by can be mailed."""
     @_builtins.property
     def passkey_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Origins on which the client's passkeys work."""
@@ -116,10 +119,11 @@ class LoginOptions(_message.Message):
         sign_up_captcha_provider: _builtins.str = ...,
         sign_up_captcha_site_key: _builtins.str = ...,
         min_password_length: _builtins.int = ...,
+        has_magic_link: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captcha_provider", b"captcha_provider", "captcha_site_key", b"captcha_site_key", "has_passkey", b"has_passkey", "has_password", b"has_password", "has_password_reset", b"has_password_reset", "has_sign_up", b"has_sign_up", "min_password_length", b"min_password_length", "passkey_origins", b"passkey_origins", "sign_up_captcha_provider", b"sign_up_captcha_provider", "sign_up_captcha_site_key", b"sign_up_captcha_site_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captcha_provider", b"captcha_provider", "captcha_site_key", b"captcha_site_key", "has_magic_link", b"has_magic_link", "has_passkey", b"has_passkey", "has_password", b"has_password", "has_password_reset", b"has_password_reset", "has_sign_up", b"has_sign_up", "min_password_length", b"min_password_length", "passkey_origins", b"passkey_origins", "sign_up_captcha_provider", b"sign_up_captcha_provider", "sign_up_captcha_site_key", b"sign_up_captcha_site_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,3 +609,37 @@ class SignUpRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignUpRequest: _TypeAlias = SignUpRequest  # noqa: Y015
+
+@_typing.final
+class FollowLoginLinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    BROWSER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    request: _builtins.str
+    """Names the page that the browser is at; must be the one that asked for the link."""
+    token: _builtins.str
+    @_builtins.property
+    def browser(self) -> Global___LoginBrowser: ...
+    @_builtins.property
+    def origin(self) -> _origin_pb2.Origin: ...
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        request: _builtins.str = ...,
+        token: _builtins.str = ...,
+        browser: Global___LoginBrowser | None = ...,
+        origin: _origin_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "client_id", b"client_id", "origin", b"origin", "request", b"request", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowLoginLinkRequest: _TypeAlias = FollowLoginLinkRequest  # noqa: Y015

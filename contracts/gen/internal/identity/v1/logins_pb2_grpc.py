@@ -90,6 +90,16 @@ class LoginServiceStub:
                 request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.SignUpRequest.SerializeToString,
                 response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
                 _registered_method=True)
+        self.AskLoginLink = channel.unary_unary(
+                '/internal.identity.v1.LoginService/AskLoginLink',
+                request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.SerializeToString,
+                response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.FromString,
+                _registered_method=True)
+        self.FollowLoginLink = channel.unary_unary(
+                '/internal.identity.v1.LoginService/FollowLoginLink',
+                request_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.FollowLoginLinkRequest.SerializeToString,
+                response_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
+                _registered_method=True)
 
 
 class LoginServiceServicer:
@@ -171,6 +181,20 @@ class LoginServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskLoginLink(self, request, context):
+        """AskLoginLink has a link mailed that logs in on the page that asks, and nowhere else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowLoginLink(self, request, context):
+        """FollowLoginLink logs in by such a link, which is used up. `invalid_link` when it is not of the page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LoginServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -222,6 +246,16 @@ def add_LoginServiceServicer_to_server(servicer, server):
             'SignUp': grpc.unary_unary_rpc_method_handler(
                     servicer.SignUp,
                     request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.SignUpRequest.FromString,
+                    response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.SerializeToString,
+            ),
+            'AskLoginLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskLoginLink,
+                    request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.FromString,
+                    response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.SerializeToString,
+            ),
+            'FollowLoginLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.FollowLoginLink,
+                    request_deserializer=internal_dot_identity_dot_v1_dot_logins__pb2.FollowLoginLinkRequest.FromString,
                     response_serializer=internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.SerializeToString,
             ),
     }
@@ -500,6 +534,60 @@ class LoginService:
             target,
             '/internal.identity.v1.LoginService/SignUp',
             internal_dot_identity_dot_v1_dot_logins__pb2.SignUpRequest.SerializeToString,
+            internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskLoginLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.identity.v1.LoginService/AskLoginLink',
+            internal_dot_identity_dot_v1_dot_logins__pb2.AskMailRequest.SerializeToString,
+            internal_dot_identity_dot_v1_dot_logins__pb2.AskMailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowLoginLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internal.identity.v1.LoginService/FollowLoginLink',
+            internal_dot_identity_dot_v1_dot_logins__pb2.FollowLoginLinkRequest.SerializeToString,
             internal_dot_identity_dot_v1_dot_logins__pb2.LoginOutcome.FromString,
             options,
             channel_credentials,

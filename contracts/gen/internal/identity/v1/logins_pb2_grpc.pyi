@@ -59,6 +59,10 @@ class LoginServiceStub:
     """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
     SignUp: _grpc.UnaryUnaryMultiCallable[_logins_pb2.SignUpRequest, _logins_pb2.LoginOutcome]
     """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks."""
+    AskLoginLink: _grpc.UnaryUnaryMultiCallable[_logins_pb2.AskMailRequest, _logins_pb2.AskMailResponse]
+    """AskLoginLink has a link mailed that logs in on the page that asks, and nowhere else."""
+    FollowLoginLink: _grpc.UnaryUnaryMultiCallable[_logins_pb2.FollowLoginLinkRequest, _logins_pb2.LoginOutcome]
+    """FollowLoginLink logs in by such a link, which is used up. `invalid_link` when it is not of the page."""
 
 @_typing.type_check_only
 class LoginServiceAsyncStub(LoginServiceStub):
@@ -91,6 +95,10 @@ class LoginServiceAsyncStub(LoginServiceStub):
     """AskPasswordReset has a link mailed that leads back to the page; see `POST /api/auth/forgot-password`."""
     SignUp: _aio.UnaryUnaryMultiCallable[_logins_pb2.SignUpRequest, _logins_pb2.LoginOutcome]  # type: ignore[assignment]
     """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks."""
+    AskLoginLink: _aio.UnaryUnaryMultiCallable[_logins_pb2.AskMailRequest, _logins_pb2.AskMailResponse]  # type: ignore[assignment]
+    """AskLoginLink has a link mailed that logs in on the page that asks, and nowhere else."""
+    FollowLoginLink: _aio.UnaryUnaryMultiCallable[_logins_pb2.FollowLoginLinkRequest, _logins_pb2.LoginOutcome]  # type: ignore[assignment]
+    """FollowLoginLink logs in by such a link, which is used up. `invalid_link` when it is not of the page."""
 
 class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
     """LoginService is the login of the hosted page: the rules of `/api/auth/login` and its siblings, behind the same gate.
@@ -180,5 +188,21 @@ class LoginServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_logins_pb2.LoginOutcome, _abc.Awaitable[_logins_pb2.LoginOutcome]]:
         """SignUp creates a user and logs it in; see `POST /api/auth/signup`. A `weak_password` names the `rules` it breaks."""
+
+    @_abc_1.abstractmethod
+    def AskLoginLink(
+        self,
+        request: _logins_pb2.AskMailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_logins_pb2.AskMailResponse, _abc.Awaitable[_logins_pb2.AskMailResponse]]:
+        """AskLoginLink has a link mailed that logs in on the page that asks, and nowhere else."""
+
+    @_abc_1.abstractmethod
+    def FollowLoginLink(
+        self,
+        request: _logins_pb2.FollowLoginLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_logins_pb2.LoginOutcome, _abc.Awaitable[_logins_pb2.LoginOutcome]]:
+        """FollowLoginLink logs in by such a link, which is used up. `invalid_link` when it is not of the page."""
 
 def add_LoginServiceServicer_to_server(servicer: LoginServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
