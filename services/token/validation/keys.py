@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 from authservice_validator import HmacKey, KeysUnavailable, TokenInvalid, VerificationKey
+from authservice_validator.jose import ISSUER_KID_PREFIX
 from authservice_validator.keys import read_jwk
 
 from chassis.batching import Batcher
@@ -30,7 +31,7 @@ from services.token.validation.models import OwnedKey, StoredKey
 
 log = structlog.get_logger()
 
-_KID = re.compile(r"[A-Za-z0-9_-]{22}")
+_KID = re.compile(rf"(?:{re.escape(ISSUER_KID_PREFIX)})?[A-Za-z0-9_-]{{22}}")
 _FRESH_SECONDS = 60.0
 _STALE_SECONDS = 3600.0
 _ABSENT_SECONDS = 2.0
