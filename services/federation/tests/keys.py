@@ -16,6 +16,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from tests.harness import BASE_URL
 
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
 
 @dataclass(slots=True)
 class AppKey:
@@ -70,8 +72,7 @@ class AppKey:
         now = int(time.time())
         claims = {"iss": app_id, "sub": app_id, "aud": BASE_URL, "exp": now + 60, "jti": secrets.token_hex(8)}
         signed = jwt.encode({**claims, **changes}, self.private, self.algorithm, headers={"kid": "k-1"})
-        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-        return {"client_id": app_id, "client_assertion_type": kind, "client_assertion": signed}
+        return {"client_id": app_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
 
     def proof(self, method: str, path: str, **changes: Any) -> str:
         """A proof of possession for a request."""

@@ -89,11 +89,16 @@ async def test_id_token_when_app_wants_another_algorithm_then_signed_so(
     """Dynamic Client Registration §2: `id_token_signed_response_alg`."""
     app = await system.app(acme, trusted=True, id_token_signed_response_alg=algorithm)
     rp = RelyingParty(system, acme, *app)
-    token = (await tokens_of(rp, await browser.get(rp.url())))["id_token"]
+    tokens = await tokens_of(rp, await browser.get(rp.url()))
+    token = tokens["id_token"]
     header = jwt.get_unverified_header(token)
     assert header["alg"] == algorithm
     key = (await keys_of(system))[header["kid"]]
     jwt.decode(token, key, algorithms=[algorithm], audience=rp.id, issuer=BASE_URL, leeway=_MOVED)
+    # And RFC 9701 §6: what the issuer says of a token is signed in the same way.
+    asked, accept = {"token": tokens["access_token"]}, "application/token-introspection+jwt"
+    told = (await rp.post("token", "/introspect", asked, accept=accept)).body.decode()
+    jwt.decode(told, key, algorithms=[algorithm], audience=rp.id, issuer=BASE_URL, leeway=_MOVED)
 
 
 async def test_response_type_when_missing_then_invalid_request(rp: RelyingParty, browser: Browser) -> None:
@@ -129,7 +134,9 @@ async def test_userinfo_when_asked_in_each_way_then_same_sub(rp: RelyingParty, b
         ("openid profile", {"name", "updated_at"}),
         ("openid email", {"email", "email_verified"}),
         ("email openid profile", {"name", "updated_at", "email", "email_verified"}),
-        ("openid address unheard-of", set()),
+        ("openid address", set()),
+        ("openid phone", set()),
+        ("openid profile email address phone unheard-of", {"name", "updated_at", "email", "email_verified"}),
     ],
 )
 async def test_scope_when_granted_then_its_claims_and_no_others(
@@ -139,7 +146,7 @@ async def test_scope_when_granted_then_its_claims_and_no_others(
     document = await tokens_of(rp, await browser.get(rp.url(scope=scope)))
     claims = (await rp.userinfo(document["access_token"])).json
     assert set(claims) - {"sub", "locale"} == names
-    known = [word for word in scope.split() if word not in ("address", "unheard-of")]
+    known = [word for word in scope.split() if word not in ("address", "phone", "unheard-of")]
     assert document["scope"].split() == known
 
 
@@ -217,7 +224,8 @@ async def test_login_when_demanded_anew_then_auth_time_moves(
         second = await id_token_of(rp, await fresh.log_in(asked, person))
     assert second["auth_time"] > first["auth_time"]
     assert second["sub"] == first["sub"]
-    assert answer_of(await fresh.get(rp.url(prompt="none", max_age="10000")))["code"]
+    same = await id_token_of(rp, await fresh.get(rp.url(prompt="none", max_age="10000")))
+    assert same["auth_time"] == second["auth_time"]
 
 
 async def test_prompt_select_account_when_logged_in_then_the_user_chooses(
@@ -336,7 +344,8 @@ async def test_consent_when_posted_past_the_judgement_of_the_login_then_no_code(
 
 async def test_request_object_when_sent_then_not_supported(rp: RelyingParty, browser: Browser) -> None:
     """§6.1, §3.1.2.6; `request_uri` stands for pushed requests alone (RFC 9126)."""
-    unsigned = jwt.encode({"client_id": rp.id}, "", algorithm="none")
+    claims = {"client_id": rp.id, "redirect_uri": "https://evil.example/callback", "state": "another"}
+    unsigned = jwt.encode(claims, "", algorithm="none")
     assert answer_of(await browser.get(rp.url(request=unsigned)))["error"] == "request_not_supported"
     answer = await browser.get(rp.url(request_uri="https://app.example.com/request.jwt"))
     assert (answer.status, answer.headers.get("location")) == (400, None)
@@ -413,6 +422,16 @@ async def test_offline_access_when_granted_then_refreshed_beyond_the_login(
     renewed = await rp.post("token", "/token", form)
     assert renewed.status == 200, renewed.body
     assert renewed.json["refresh_token"] != document["refresh_token"]
+    first, second = [
+        jwt.decode(answer["id_token"], options={"verify_signature": False})
+        for answer in (document, renewed.json)
+    ]
+    # §12.2: the same user, app and login; `nonce` is of the request that is over.
+    same = ("iss", "sub", "aud", "azp", "auth_time", "sid", "acr", "amr")
+    assert [second[name] for name in same] == [first[name] for name in same]
+    assert (first["nonce"], "nonce" in second) == ("n-1", False)
+    assert second["iat"] >= first["iat"]
+    assert second["at_hash"] != first["at_hash"]
     silent = answer_of(await browser.get(asking.url(scope="openid offline_access", prompt="none")))
     assert silent["error"] == "consent_required"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from services.federation.tests.flow import (
     open_login,
     user_of,
 )
-from services.federation.tests.keys import AppKey
+from services.federation.tests.keys import ASSERTION_TYPE, AppKey
 from tests.harness import BASE_URL, System, Tenant
 
 CONFIGURATION = "/.well-known/openid-configuration"
@@ -87,6 +88,8 @@ def test_document_when_read_then_has_what_the_specifications_demand() -> None:
     assert "RS256" in found["id_token_signing_alg_values_supported"]
     assert "openid" in found["scopes_supported"]
     assert not [name for name, value in found.items() if value in ([], (), None, "")]
+    for name in ENDPOINTS:
+        assert found[name].startswith("https://issuer.example/"), name
     # What is left out here would count as supported.
     assert found["request_uri_parameter_supported"] is False
 
@@ -99,7 +102,10 @@ async def test_jwks_when_fetched_then_keys_of_every_algorithm_and_nothing_secret
     keys = (await system.call("token", "GET", path, caller=anybody())).json["keys"]
     assert set(metadata["id_token_signing_alg_values_supported"]) <= {key["alg"] for key in keys}
     assert len({key["kid"] for key in keys}) == len(keys)
-    assert not [key for key in keys if {"d", "p", "q", "k"} & set(key)]
+    for key in keys:
+        assert set(key) <= {"kty", "n", "e", "crv", "x", "y", "kid", "use", "alg"}
+        assert key["use"] == "sig"
+        assert key["kty"] != "RSA" or (key["e"] == "AQAB" and jwt.PyJWK(key).key.key_size >= 2048)
 
 
 async def test_response_types_modes_and_prompts_when_listed_then_these_and_no_others(
@@ -203,6 +209,29 @@ async def test_apps_when_they_sign_then_every_listed_algorithm_is_taken(
     for wrong in (used, key.assertion(app_id, aud="https://evil.example"), key.assertion(app_id, exp=1)):
         refused = await bare.push(**wrong)
         assert (refused.status, refused.json["error"]) == (401, "invalid_client")
+
+
+async def test_auth_methods_when_listed_then_taken_at_their_endpoint_and_no_others(
+    system: System, acme: Tenant, metadata: Mapping[str, Any], rp: RelyingParty
+) -> None:
+    """RFC 8414 §2: at each endpoint that lists its own; `client_secret_jwt` is listed nowhere (O-22)."""
+    public = await system.app(acme, trusted=True, token_endpoint_auth_method="none")
+    nobody, spa = RelyingParty(system, acme, rp.id, ""), RelyingParty(system, acme, *public)
+    by_secret = {"client_assertion_type": ASSERTION_TYPE}
+    claims = {"iss": rp.id, "sub": rp.id, "aud": BASE_URL, "jti": "1", "exp": int(time.time()) + 60}
+    by_secret["client_assertion"] = jwt.encode(claims, rp.secret, algorithm="HS256")
+    ways: dict[str, tuple[RelyingParty, dict[str, str]]] = {
+        "client_secret_basic": (rp, {}),
+        "client_secret_post": (nobody, {"client_secret": rp.secret}),
+        "client_secret_jwt": (nobody, by_secret),
+        "none": (spa, {}),
+    }
+    for endpoint in ("introspection", "revocation"):
+        listed = metadata[f"{endpoint}_endpoint_auth_methods_supported"]
+        path = metadata[f"{endpoint}_endpoint"].removeprefix(BASE_URL)
+        for method, (client, proof) in ways.items():
+            answer = await client.post("token", path, {"token": "x", **proof})
+            assert answer.status == (200 if method in listed else 401), (endpoint, method)
 
 
 @pytest.mark.parametrize("algorithm", CAPABILITIES["dpop_signing_alg_values_supported"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
+from chassis.probes import Probes
 from contracts.gen.internal.token.v1 import grants_pb2, sessions_pb2
 from services.token.tests.conftest import changed, claims_of
 from services.token.tests.oauth_flow import ORIGIN, Apps, TestApp
@@ -40,7 +42,11 @@ async def test_refresh_when_it_comes_back_then_the_grant_is_over_and_no_other(
     third = (await app.refresh(second["refresh_token"], process=1)).json
     await system.redis_flush()
 
-    again = await app.refresh(first["refresh_token"])
+    restarted = system.definitions["token"].build(system.settings("token"), system.clock)
+    async with restarted.started():
+        face = restarted.make_face(Probes(restarted.required, restarted.optional))
+        reborn = replace(app, token=replace(app.token, second_face=face))
+        again = await reborn.refresh(first["refresh_token"], process=1)
 
     assert (again.status, again.json["error"]) == (400, "invalid_grant")
     assert (await app.refresh(third["refresh_token"])).json["error"] == "invalid_grant"
