@@ -39,14 +39,12 @@ def node_command(folder: Path) -> list[str]:
 
 
 def go_command(folder: Path) -> list[str]:
-    """Write and build the Go server; how to run it."""
+    """Write and build the Go server, with the module as the README gets it; how to run it."""
     go = needs("go")
-    module = "authservice.example/validator"
-    (folder / "go.mod").write_text(
-        f"module quickstart\n\ngo 1.19\n\nrequire {module} v0.0.0\n\nreplace {module} => {GO}\n"
-    )
+    offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    (folder / "go.mod").write_text("module quickstart\n\ngo 1.19\n")
     (folder / "main.go").write_text(quick_start(GO, "go"))
-    offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
+    run(["sh", "-c", quick_start(GO, "sh")], folder, AUTHSERVICE=str(REPOSITORY), **offline)
     run([go, "build", "-o", "server", "."], folder, **offline)
     return [str(folder / "server")]
 
