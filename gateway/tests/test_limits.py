@@ -12,7 +12,8 @@ from chassis.ratelimit import Limit
 from gateway.contract import Contract
 from gateway.tests.echo import ECHO_CONTRACT, Echo
 from gateway.tests.running import ADMIN_KEY, RunningGateway, running_gateway
-from tests.harness import System, Tenant
+from tests.harness import Answer, System, Tenant
+from tests.oauth_errors import check_oauth_error
 
 
 @pytest.fixture
@@ -176,3 +177,31 @@ async def test_admin_key_can_be_switched_off(
         answer = await gateway.client.get("/echo/admin", headers={"X-Admin-Key": ADMIN_KEY})
 
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_admin_key")
+
+
+async def test_introspection_when_asked_too_often_or_too_much_then_an_oauth_error(
+    system: System, service_urls: dict[str, str], tenant: Tenant
+) -> None:
+    """O-25, O-35: also where the gateway refuses by itself; per address, whoever the client says to be."""
+    async with running_gateway(
+        system, service_urls, rate_limit_oauth=Limit(3, 3600), redis_key_prefix=f"{tenant.id}:oauth:"
+    ) as gateway:
+
+        async def ask(token: str, address: str, client_id: str) -> Answer:
+            answer = await gateway.client.post(
+                "/introspect",
+                data={"token": token},
+                auth=(client_id, tenant.api_key),
+                headers={"X-Forwarded-For": address},
+            )
+            read = Answer(answer.status_code, answer.headers, answer.content)
+            check_oauth_error(read)
+            return read
+
+        own, here, there = str(tenant.id), "203.0.113.1", "203.0.113.2"
+        statuses = [(await ask("x", here, client_id)).status for client_id in (own, own, "x")]
+        limited = await ask("x", here, own)
+        assert (statuses, limited.status) == ([200, 200, 401], 429)
+        assert int(limited.headers["retry-after"]) > 0
+        assert (await ask("x", there, own)).status == 200
+        assert (await ask("x" * 70_000, there, own)).status == 413

@@ -213,6 +213,27 @@ def test_secret_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert settings.admin_api_key.get_secret_value() == _SECRET
 
 
+@pytest.mark.parametrize("given", ["short", "x" * 31, ""])
+def test_admin_token_secret_when_weak_or_missing_then_no_start_or_another_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    """J-03: no token is ever signed with an empty key, nor with the break-glass key."""
+    file = tmp_path / "admin-tokens"
+    file.write_text(given)
+    with pytest.raises(SystemExit):
+        _load(monkeypatch, ADMIN_TOKEN_SECRET_FILE=str(file))
+    if given:
+        with pytest.raises(SystemExit):
+            _load(monkeypatch, ADMIN_TOKEN_SECRET=given)
+    settings = _load(monkeypatch, ADMIN_TOKEN_SECRET="")
+    key = settings.admin_token_key(settings.admin_api_key)
+    assert key is not None
+    assert len(key) >= 32
+    assert key != _SECRET.encode()
+    good = _load(monkeypatch, ADMIN_TOKEN_SECRET=_SECRET[::-1])
+    assert good.admin_token_key(good.admin_api_key) == _SECRET[::-1].encode()
+
+
 async def test_every_refusal_links_to_its_meaning(gateway: RunningGateway) -> None:
     page = await gateway.client.get("/docs/errors")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
