@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import http.server
 import json
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +23,7 @@ import pyotp
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.e2e.stack import PASSWORD, Login, Stack, Tenant
+from tests.e2e.stack import PASSWORD, Login, Stack, Tenant, eventually
 from tests.e2e.test_browser_passkeys import chromium, origins, program, tab
 
 __all__ = ["chromium", "origins", "program"]
@@ -117,6 +118,7 @@ async def site(stack: Stack, origins: tuple[str, str], callback: str) -> Site:
         "oidc_redirect_uris": [callback],
         "webauthn_rp_id": "localhost",
         "webauthn_rp_origin": [origins[0], stack.base_url],
+        "auth_ui": {"signup": True},
     }
     return Site(stack, await stack.tenant(allowed_origins=list(origins), settings=settings), callback)
 
@@ -205,6 +207,58 @@ async def test_login_when_the_user_gives_up_then_the_app_is_told(chromium: Brows
         await page.goto(site.authorization())
         await page.get_by_role("button", name="Cancel").click()
         assert (await site.answer(page))["error"] == "access_denied"
+
+
+async def link_of(stack: Stack, email: str, kind: str) -> str:
+    """The link of a mail, when it is there."""
+
+    async def newest() -> str | None:
+        inbox = await stack.call("GET", f"/dev/mail/messages?{urlencode({'to': email})}")
+        found = [mail["text"] for mail in inbox.json()["items"] if mail["kind"] == kind]
+        return next((word for word in found[0].split() if "token=" in word), None) if found else None
+
+    return await eventually(newest, within=20, what=f"mail {kind} to {email}")
+
+
+async def test_account_when_made_on_the_page_then_its_mails_lead_back_to_the_app(
+    chromium: Browser, stack: Stack, site: Site
+) -> None:
+    email, changed = f"new-{secrets.token_hex(6)}@example.org", f"changed-{PASSWORD}"
+    async with plain(chromium) as page:
+        complaints = complaints_of(page)
+        await page.goto(site.authorization(prompt="create"))
+        await page.get_by_label("Email address").fill(email)
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_role("button", name="Create the account").click()
+        made = await site.claims(page)
+
+        await page.context.clear_cookies()
+        await page.goto(site.authorization())
+        await page.get_by_role("link", name="Forgot your password?").click()
+        await page.get_by_label("Email address").fill(email)
+        await page.get_by_role("button", name="Mail me the link").click()
+        await page.get_by_role("heading", name="Look into your mailbox").wait_for()
+        await page.goto(await link_of(stack, email, "reset_password"))
+        await page.get_by_label("New password").fill(changed)
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Your password is changed.").wait_for()
+        await page.get_by_label("Email address").fill(email)
+        await page.get_by_label("Password").fill(changed)
+        await page.keyboard.press("Enter")
+        reset = await site.claims(page)
+
+        await page.context.clear_cookies()
+        await page.goto(site.authorization())
+        await page.get_by_role("link", name="Log in by email").click()
+        await page.get_by_label("Email address").fill(email)
+        await page.get_by_role("button", name="Mail me the link").click()
+        await page.get_by_role("heading", name="Look into your mailbox").wait_for()
+        await page.goto(await link_of(stack, email, "magic_link"))
+        await page.get_by_role("button", name="Log in").click()
+        linked = await site.claims(page)
+    assert {claims["sub"] for claims in (made, reset, linked)} == {made["sub"]}
+    assert [claims["amr"] for claims in (made, reset, linked)] == [["pwd"], ["pwd"], ["email"]]
+    assert complaints == []
 
 
 async def test_passkey_when_shown_on_the_page_then_logs_in_or_completes_a_login(
