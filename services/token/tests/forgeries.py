@@ -20,8 +20,9 @@ _KIDS = ("rs-1", "rs-2", "es-1", "ed-1", "hs-1", "issuer.es-1")
 
 
 def kid_of(name: str, suffix: str) -> str:
-    """A key name of our form (22 characters) for one of the generator's."""
-    return f"{name}-{suffix}".ljust(22, "-")
+    """A key name of our form, 22 characters after what tells the issuer's own, for one of the generator's."""
+    of_issuer, dot, rest = name.rpartition(".")
+    return f"{of_issuer}{dot}" + f"{rest}-{suffix}".ljust(22, "-")
 
 
 @contextmanager
