@@ -172,7 +172,7 @@ def main(definition: Definition[S]) -> int:
         case ["serve"]:
             return serve(definition.settings.load(), definition.build)
         case ["migrate"]:
-            return _migrate(definition)
+            return migrate_database(definition)
         case ["migration", message]:
             return _draft_migration(definition, message)
         case ["rewrap"]:
@@ -233,7 +233,8 @@ def contract(definition: Definition[S]) -> dict[str, Any]:
     return api.openapi()
 
 
-def _migrate(definition: Definition[S]) -> int:
+def migrate_database(definition: Definition[S]) -> int:
+    """Bring the service's database to the newest revision, as its owner; the exit code."""
     settings = definition.settings.load()
     telemetry.configure_logging(settings.log_level, settings.log_format, process=settings.service)
     if settings.migration_database_url is None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -13,7 +13,7 @@ from contracts.topology import SERVICES
 from local.environment import of_process
 from local.errors import LocalError
 from local.processes import ManagedProcess
-from local.service_process import REPOSITORY, module_of
+from local.service_process import REPOSITORY
 
 _TIMEOUT = 300.0
 
@@ -21,7 +21,7 @@ _TIMEOUT = 300.0
 def migrate_all(
     folder: Path, admin_url: str, env: Mapping[str, str], services: Iterable[str] = SERVICES
 ) -> None:
-    """Create databases and roles, then migrate the services side by side.
+    """Create databases and roles, then migrate the services in one process.
 
     A service is skipped only when none of the code that migrates it has changed since the last migration from
     this folder, and its database still is at the revision that this led to.
@@ -34,26 +34,29 @@ def migrate_all(
     except psycopg.Error as error:
         raise LocalError(f"PostgreSQL refused to create databases and roles: {error}") from error
     stale = [service for service in services if not _is_current(folder, service, env)]
-    runs = {service: _migration(folder, service, env) for service in stale}
+    if not stale:
+        return
+    run = _migration(folder, stale, env)
     try:
-        for run in runs.values():
-            run.start()
-        for service, run in runs.items():
-            code = run.wait_ended(_TIMEOUT)
-            if code != 0:
-                raise LocalError(f"migrating {service} failed with code {code}:\n{run.log_tail()}")
-            _remember(folder, service, env)
+        run.start()
+        code = run.wait_ended(_TIMEOUT)
+        if code != 0:
+            raise LocalError(f"migrating {', '.join(stale)} failed with code {code}:\n{run.log_tail()}")
     finally:
-        for run in runs.values():
-            run.stop()
+        run.stop()
+    for service in stale:
+        _remember(folder, service, env)
 
 
-def _migration(folder: Path, service: str, env: Mapping[str, str]) -> ManagedProcess:
+def _migration(folder: Path, services: Sequence[str], env: Mapping[str, str]) -> ManagedProcess:
+    given: dict[str, str] = {}
+    for service in services:
+        given |= of_process(service, env, migrates=True)
     return ManagedProcess(
-        f"migrate-{service}",
-        [sys.executable, "-m", module_of(service), "migrate"],
+        "migrate",
+        [sys.executable, "-m", "local.migrating", *services],
         folder=folder,
-        env=of_process(service, env, migrates=True),
+        env=given,
         cwd=REPOSITORY,
     )
 
