@@ -16,6 +16,7 @@ from uuid import UUID
 
 import grpc
 import pytest
+import structlog
 
 from chassis.sealing import Sealer, parse_key
 from contracts.gen.auth.v1 import token_pb2
@@ -37,6 +38,8 @@ AT_A_BORDER = {"nbf-future", "iat-future", "iat-future-nbf-absent", "valid-exp-l
 
 WITHOUT_A_SESSION = {"valid-minimal", "valid-null"}
 """Validators take them; a token that the system gives to a user always names its session."""
+
+log = structlog.get_logger()
 
 AT_ONCE = 16
 GRANT_TYPES = ["authorization_code", "refresh_token", "client_credentials"]
@@ -239,3 +242,37 @@ async def test_token_when_of_each_kind_then_opens_its_own_doors_and_no_other(
             }
             assert {door for door, is_open in opened.items() if is_open} == OPENS.get(kind, set()), kind
     assert set.union(*OPENS.values()) == set(opened)
+
+
+async def test_secrets_when_used_or_misplaced_then_in_no_log_and_no_event(
+    system: System,
+    gateway: RunningGateway,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """O-38: also where they are refused, or stand where they must not; the logs have every level here."""
+    tenant = await system.tenant(settings={"oidc_allowed_scopes": ["openid", "offline_access", "jobs:run"]})
+    tokens = await genuine_tokens(system, gateway, tenant)
+    secrets = [tenant.api_key, PASSWORD, *(tokens[kind] for kind in tokens if kind != "status list")]
+    http = gateway.client
+    for secret in secrets:
+        query = {"access_token": secret, "client_secret": secret, "code": secret}
+        for method, path in (("GET", "/api/auth/me"), ("POST", "/token"), ("GET", "/userinfo"), ("GET", "/")):
+            misplaced = await http.request(method, path, params=query)
+            assert misplaced.is_client_error, misplaced.text
+        page = f"https://app.example.com/?token={secret}"
+        await http.get(f"/login/{secret}", headers={"x-api-key": secret[:-1], "referer": page})
+        form = {"token": secret, "refresh_token": secret, "code": secret, "grant_type": "refresh_token"}
+        for path in ("/token", "/introspect", "/revoke"):
+            await http.post(path, data=form, auth=(str(tenant.id), secret[::-1]))
+            await http.post(path, data=form, auth=(str(tenant.id), tenant.api_key))
+    await system.event("app_refused", client_id=tenant.id, reason="invalid_client")
+    log.info("a positive control", client_id=str(tenant.id))
+    written = capsys.readouterr()
+    logged = written.out + written.err + caplog.text
+    told = "".join(str(event) for event in system.events)
+    assert str(tenant.id) in logged
+    assert str(tenant.id) in told
+    for secret in secrets:
+        assert secret not in logged
+        assert secret not in told
