@@ -32,6 +32,9 @@ _BUSY_MESSAGES = 4
 _BACKOFF_SECONDS = 1.0
 _ACK_WAIT_SECONDS = 30.0
 _MAX_DELIVERIES = 5
+# Processes with batches of other sizes share the durable, and the last that starts sets it for all: it must
+# never be so few that a larger batch waits in vain for the rest of it, or that some failed events stop it.
+_LEAST_UNACKNOWLEDGED = 1000
 
 CONSUMED = Counter("events_consumed_total", "Events handled.", ["consumer"])
 DEAD = Counter("events_dead_total", "Events set aside after repeated failure.", ["consumer"])
@@ -94,7 +97,7 @@ class Consumer:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=_ACK_WAIT_SECONDS,
             deliver_policy=DeliverPolicy.ALL,
-            max_ack_pending=self._max_batch * 4,
+            max_ack_pending=max(_LEAST_UNACKNOWLEDGED, self._max_batch * 4),
         )
         await self._bus.stream.add_consumer(STREAM, config)
         return await self._bus.stream.pull_subscribe_bind(self._name, STREAM)

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from nats.js import JetStreamContext
 
+from chassis.bus import STREAM
 from chassis.clock import rfc3339
 from chassis.database import Database
 from chassis.errors import AppError
@@ -22,7 +23,7 @@ from contracts.gen.internal.audit.v1.ingest_pb2_grpc import IngestServiceStub
 from services.audit.app import build
 from services.audit.ingest.chain import Chains
 from services.audit.ingest.models import PLATFORM
-from services.audit.ingest.service import Ingest
+from services.audit.ingest.service import CONSUMER, Ingest
 from services.audit.tests.chain_log import WAIT_SECONDS, ChainLog
 from tests.harness import System
 
@@ -101,6 +102,9 @@ async def test_ingest_when_two_processes_append_then_one_line_without_gap(
         await asyncio.gather(*(one.publish(events) for one, events in zip(logs, both, strict=True)))
         for one, events in zip(logs, both, strict=True):
             await one.stored(events)
+    # What the small batches have set for all leaves room for a large one.
+    shared = (await stream.consumer_info(STREAM, CONSUMER)).config
+    assert (shared.max_ack_pending or 0) >= system.settings("audit").audit_batch_size
     for one, events in zip(logs, both, strict=True):
         rows = await one.rows()
         assert linear([row["position"] for row in rows])
