@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,12 +12,11 @@ from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, Lar
 from sqlmodel import Field
 
 from chassis.context import KeyKind
-from chassis.ids import new_id, new_secret
+from chassis.ids import hash_of, new_id, new_secret, shown_part
 from services.orgs.clients.models import Client
 from services.orgs.tables import Base
 
 _PREFIXES = {KeyKind.SECRET: "ask_", KeyKind.PUBLISHABLE: "apk_"}
-_SHOWN_CHARACTERS = 12
 
 
 class ApiKeyRow(Base, table=True):
@@ -93,8 +91,8 @@ class NewApiKey:
 
     @property
     def key_sha256(self) -> bytes:
-        """What is stored of it. 256 random bits need no slow hash."""
-        return hashlib.sha256(self.raw.encode()).digest()
+        """What is stored of it."""
+        return hash_of(self.raw)
 
 
 def draw_key(
@@ -107,7 +105,7 @@ def draw_key(
         client_id=client_id,
         kind=kind,
         name=name,
-        prefix=raw[:_SHOWN_CHARACTERS],
+        prefix=shown_part(raw),
         created_at=now,
         expires_at=expires_at,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,11 +12,9 @@ from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, Lar
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
-from chassis.ids import new_id, new_secret
+from chassis.ids import hash_of, new_id, new_secret, shown_part
 from contracts.apps import SECRET_PREFIX
 from services.orgs.tables import Base
-
-_SHOWN_CHARACTERS = 12
 
 
 class AppStatus(StrEnum):
@@ -217,13 +214,8 @@ def draw_secret(app: StoredApp, name: str, now: datetime, expires_at: datetime |
         client_id=app.client_id,
         app_id=app.id,
         name=name,
-        prefix=raw[:_SHOWN_CHARACTERS],
+        prefix=shown_part(raw),
         created_at=now,
         expires_at=expires_at,
     )
     return NewSecret(secret, raw)
-
-
-def hash_of(secret: str) -> bytes:
-    """Return what a secret or token is known by; 256 random bits need no slow hash."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

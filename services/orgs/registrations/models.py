@@ -11,13 +11,12 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, LargeBinary, Text
 from sqlmodel import Field
 
-from chassis.ids import new_id, new_secret
-from services.orgs.apps.models import StoredApp, hash_of
+from chassis.ids import hash_of, new_id, new_secret, shown_part
+from services.orgs.apps.models import StoredApp
 from services.orgs.tables import Base
 
 INITIAL_PREFIX = "iat_"
 REGISTRATION_PREFIX = "rat_"
-_SHOWN_CHARACTERS = 12
 
 
 class InitialAccessTokenRow(Base, table=True):
@@ -108,7 +107,7 @@ def draw_initial_token(
         id=new_id(),
         client_id=client_id,
         name=name,
-        prefix=raw[:_SHOWN_CHARACTERS],
+        prefix=shown_part(raw),
         max_uses=max_uses,
         uses=0,
         created_at=now,

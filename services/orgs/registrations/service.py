@@ -14,7 +14,7 @@ from chassis.clock import Clock
 from chassis.context import CallerContext
 from chassis.database import Database, Tx
 from chassis.errors import AppError, FieldError, UnprocessableRequest
-from chassis.ids import new_secret
+from chassis.ids import hash_of, new_secret
 from chassis.outbox import Outbox
 from chassis.paging import Cursors
 from contracts import events
@@ -24,7 +24,7 @@ from contracts.clients import ClientNotFound
 from contracts.step_up import StepUpGuard
 from services.orgs.apps import store as app_store
 from services.orgs.apps.directory import narrowed
-from services.orgs.apps.models import StoredApp, draw_secret, hash_of
+from services.orgs.apps.models import StoredApp, draw_secret
 from services.orgs.apps.rules import check_fields
 from services.orgs.apps.service import difference, drop_secrets, new_app, shown_for_audit
 from services.orgs.apps.tenant import OidcSettings

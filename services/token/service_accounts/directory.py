@@ -14,8 +14,9 @@ from chassis.batching import Batcher
 from chassis.bus import Bus
 from chassis.clock import Clock
 from chassis.database import Database
+from chassis.ids import hash_of
 from services.token.service_accounts import store
-from services.token.service_accounts.models import KeyStatus, ServiceAccount, ServiceAccountKey, hash_of
+from services.token.service_accounts.models import KeyStatus, ServiceAccount, ServiceAccountKey
 
 INVALIDATE = "invalidate.service-account"
 """Plain subject; the text is the id of the account that changed."""

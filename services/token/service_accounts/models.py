@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,11 +12,10 @@ from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, Lar
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
-from chassis.ids import new_id, new_secret
+from chassis.ids import hash_of, new_id, new_secret, shown_part
 from services.token.tables import Base
 
 SECRET_PREFIX = "sas_"  # noqa: S105 - what every secret begins with
-_SHOWN_CHARACTERS = 12
 
 
 class ServiceAccountStatus(StrEnum):
@@ -141,13 +139,8 @@ def draw_key(account: ServiceAccount, name: str, now: datetime, expires_at: date
         client_id=account.client_id,
         service_account_id=account.id,
         name=name,
-        prefix=raw[:_SHOWN_CHARACTERS],
+        prefix=shown_part(raw),
         created_at=now,
         expires_at=expires_at,
     )
     return NewKey(key, raw)
-
-
-def hash_of(secret: str) -> bytes:
-    """Return what a secret is known by; 256 random bits need no slow hash."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
