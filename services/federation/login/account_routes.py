@@ -14,7 +14,7 @@ from contracts.hosted_pages import LOGIN_LINK, PASSWORD_CHANGED
 from services.federation.errors import AuthorizationRequestGone
 from services.federation.login.accounts import MAILED, HostedAccounts
 from services.federation.login.browsers import Browsers
-from services.federation.login.face import FORM_ANSWERS, SHOWN, Face, Handle, form_body
+from services.federation.login.face import FORM_ANSWERS, SHOWN, SHOWN_OR_MOVED, Face, Handle, form_body
 from services.federation.login.service import FORGOT, MAIL_LINK, SIGN_UP
 from services.federation.pages import captchas
 from services.federation.pages.contents import LinkElsewherePage, PasswordChangedPage
@@ -35,7 +35,7 @@ def routes(accounts: HostedAccounts, browsers: Browsers) -> Router:
 
 
 def _declare_sign_up(router: Router, face: Face, accounts: HostedAccounts) -> None:
-    @router.get(SIGN_UP, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    @router.get(SIGN_UP, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN_OR_MOVED)
     async def show_sign_up(request: Request, caller: Caller, handle: Handle = "") -> Response:
         """Show the page for who has no account (`text/html`); the login page where there is none."""
 
@@ -75,7 +75,7 @@ def _declare_sign_up(router: Router, face: Face, accounts: HostedAccounts) -> No
 
 
 def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAccounts) -> None:
-    @router.get(FORGOT, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    @router.get(FORGOT, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN_OR_MOVED)
     async def show_forgot_password(request: Request, caller: Caller, handle: Handle = "") -> Response:
         """Show the page for who has forgotten the password (`text/html`)."""
 
@@ -121,7 +121,7 @@ def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAcco
         access=Access.PUBLIC,
         limit="public",
         response_model=None,
-        responses={**SHOWN, 303: {"description": "On to the login page that still waits."}},
+        responses=SHOWN_OR_MOVED,
     )
     async def show_password_changed(
         request: Request, caller: Caller, handle: Handle = "", client_id: TenantParameter = ""
@@ -140,7 +140,9 @@ def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAcco
 
 
 def _declare_links(router: Router, face: Face, accounts: HostedAccounts) -> None:
-    @router.get(MAIL_LINK, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    @router.get(
+        MAIL_LINK, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN_OR_MOVED
+    )
     async def show_mail_link(request: Request, caller: Caller, handle: Handle = "") -> Response:
         """Show the page for who wants to log in by a mailed link (`text/html`)."""
 

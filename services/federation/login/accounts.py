@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from chassis.errors import AppError
 from contracts.apps import AppDirectory
@@ -157,7 +158,10 @@ class HostedAccounts:
 
     async def tenant(self, client_id: str) -> Client | None:
         """Return the tenant in whose name a page speaks whose request is gone; None for none of ours."""
-        app = await self._apps.find(client_id) if client_id else None
+        try:
+            app = await self._apps.find(str(UUID(client_id)))
+        except ValueError:
+            return None
         return app.client if app is not None and app.is_tenant and app.is_usable else None
 
 

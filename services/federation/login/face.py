@@ -21,6 +21,10 @@ SHOWN: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The page.", "content": _HTML},
     400: {"description": "A page: the request is answered, too old, or another browser's", "content": _HTML},
 }
+SHOWN_OR_MOVED: Final[dict[int | str, dict[str, Any]]] = {
+    **SHOWN,
+    303: {"description": "To the page of ours that comes first, or instead."},
+}
 FORM_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     **SHOWN,
     303: {"description": "On to the next page, or to the app."},

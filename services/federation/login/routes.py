@@ -19,6 +19,7 @@ from services.federation.login.face import (
     FORM_ANSWERS,
     NO_STORE,
     SHOWN,
+    SHOWN_OR_MOVED,
     Face,
     Handle,
     form_body,
@@ -155,7 +156,9 @@ def _declare_login(router: Router, face: Face, login: HostedLogin) -> None:
 
 
 def _declare_second_factor(router: Router, face: Face, login: HostedLogin) -> None:
-    @router.get(SECOND_FACTOR, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN)
+    @router.get(
+        SECOND_FACTOR, access=Access.PUBLIC, limit="public", response_model=None, responses=SHOWN_OR_MOVED
+    )
     async def show_second_factor(
         request: Request,
         caller: Caller,
@@ -199,7 +202,9 @@ def _declare_second_factor(router: Router, face: Face, login: HostedLogin) -> No
 
 
 def _declare_enrollment(router: Router, face: Face, login: HostedLogin) -> None:
-    @router.get(ENROLLMENT, access=Access.PUBLIC, limit="login", response_model=None, responses=SHOWN)
+    @router.get(
+        ENROLLMENT, access=Access.PUBLIC, limit="login", response_model=None, responses=SHOWN_OR_MOVED
+    )
     async def show_enrollment(request: Request, caller: Caller, handle: Handle = "") -> Response:
         """Show a new secret for an authenticator app, to who must set one up first (`text/html`)."""
 
