@@ -150,7 +150,9 @@ def _complete(path: str, method: str, operation: Document) -> None:
     responses = operation.setdefault("responses", {})
     # What answers with pages may refuse with one, too.
     pages = {_PAGE: _HTML} if any(_PAGE in each.get("content", {}) for each in responses.values()) else {}
-    refused = {**problem["content"], **pages}
+    # Of a path that the gateway does not know it cannot tell that it was meant for an OAuth endpoint.
+    unknown = _REFUSAL["content"] if "{" in path else {}
+    refused = {**problem["content"], **unknown, **pages}
     for status, response in responses.items():
         if str(status).startswith(("4", "5")):
             response["content"] = refused

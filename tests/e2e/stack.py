@@ -36,13 +36,15 @@ _PLENTY = "1000000/60"
 ENVIRONMENT = {
     "BCRYPT_COST": "10",
     "OIDC_ALLOW_PRIVATE": "true",
+    "ADMIN_SSO_ISSUER": "https://id.example.com",
+    "ADMIN_SSO_CLIENT_ID": "admin-console",
     **{
         f"RATE_LIMIT_{name}": _PLENTY
         for name in ("DEFAULT", "LOGIN", "SIGNUP", "REFRESH", "SENSITIVE", "PUBLIC", "ADMIN", "REFUSED")
     },
 }
-"""Cheap hashes, apps on this machine, and limits that no test reaches by its mere size; wrong admin keys
-stay limited."""
+"""Cheap hashes, apps on this machine, a provider of admins' logins, and limits that no test reaches by its
+mere size; wrong admin keys stay limited."""
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
