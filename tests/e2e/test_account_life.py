@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.e2e.stack import PASSWORD, Stack
+from tests.e2e.stack import PASSWORD, Stack, eventually
+
+WITHIN_SECONDS = 1.0
+"""What a gateway may take to hear that a session has ended."""
 
 
 async def test_account_is_copied_and_deleted_by_proof_only_and_is_gone_at_every_gateway(stack: Stack) -> None:
@@ -28,4 +31,8 @@ async def test_account_is_copied_and_deleted_by_proof_only_and_is_gone_at_every_
     assert await proven("GET", "/api/auth/me/export") == 200
     assert await proven("DELETE", "/api/auth/me") == 204
     assert (await stack.call("GET", "/api/auth/me", login)).status_code == 401
-    assert (await stack.call("GET", "/api/auth/sessions", login)).status_code == 401
+
+    async def is_refused() -> bool:
+        return (await stack.call("GET", "/api/auth/sessions", login)).status_code == 401
+
+    await eventually(is_refused, within=WITHIN_SECONDS, what="the session of the deleted account is refused")
