@@ -8,7 +8,6 @@ from fastapi import Query, Request, Response
 
 from chassis.context import Access
 from chassis.errors import HTTP_STATUS
-from chassis.forms import read_form
 from chassis.http import KIB, Caller, Router
 from contracts.hosted_pages import LOGIN_LINK, PASSWORD_CHANGED
 from services.federation.errors import AuthorizationRequestGone
@@ -58,10 +57,7 @@ def _declare_sign_up(router: Router, face: Face, accounts: HostedAccounts) -> No
         """Create a user by the form of the page (with `email`, `password`, `display_name`) and log it in."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             created = await accounts.create(
                 visit,
                 form.get("email", ""),
@@ -98,10 +94,7 @@ def _declare_forgotten_password(router: Router, face: Face, accounts: HostedAcco
         """Have a link mailed by the form of the page (with `email`), the same for every address."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             return face.next(visit, await accounts.ask_reset(visit, form.get("email", "")))
 
         return await with_error_pages(request, work)
@@ -165,10 +158,7 @@ def _declare_links(router: Router, face: Face, accounts: HostedAccounts) -> None
         """Have a link mailed by the form of the page (with `email`), the same for every address."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             return face.next(visit, await accounts.ask_link(visit, form.get("email", "")))
 
         return await with_error_pages(request, work)
@@ -208,10 +198,7 @@ def _declare_links(router: Router, face: Face, accounts: HostedAccounts) -> None
         """Log in by a mailed link, by the form of its page (with `token`)."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             return face.next(visit, await accounts.by_link(visit, form.get("token", "")))
 
         return await with_error_pages(request, work)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from chassis.context import CallerContext
+from chassis.forms import read_form
 from services.federation.authorize.parameters import FORM
 from services.federation.login.browsers import Browsers
 from services.federation.login.faults import headers_of, status_of
@@ -49,6 +52,12 @@ class Face:
     def __init__(self, browsers: Browsers) -> None:
         """Take who knows the pages of browsers."""
         self.browsers = browsers
+
+    async def submitted(self, request: Request, caller: CallerContext) -> tuple[Visit, Mapping[str, str]]:
+        """Return the visit that a form of a page belongs to, and the form; raises as `Browsers.submitted`."""
+        form = await read_form(request)
+        name, token = form.get("request", ""), form.get("form_token", "")
+        return await self.browsers.submitted(request, caller, name, token), form
 
     def shown(self, visit: Visit, page: Page) -> Response:
         """Render a page."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from chassis.context import Access, CallerContext
 from chassis.errors import HTTP_STATUS, AppError
-from chassis.forms import check_own_page, read_form
+from chassis.forms import check_own_page
 from chassis.http import KIB, Caller, Router
 from chassis.models import RequestModel
 from services.federation.login.browsers import MAX_HANDLE, Browsers
@@ -121,10 +121,7 @@ def _declare_login(router: Router, face: Face, login: HostedLogin) -> None:
         """Log in by the form of the page (with `email` and `password`), or go on as who is logged in."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             if form.get("action") == "continue":
                 return face.next(visit, await login.go_on(visit))
             token = captchas.token_of(form)
@@ -146,10 +143,7 @@ def _declare_login(router: Router, face: Face, login: HostedLogin) -> None:
         """Give up, by the button of a page: the app is answered `access_denied`."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, _ = await face.submitted(request, caller)
             return await login.cancel(visit)
 
         return await with_error_pages(request, work)
@@ -186,10 +180,7 @@ def _declare_second_factor(router: Router, face: Face, login: HostedLogin) -> No
         """Complete a login by the form of the page (with `factor` and `code`)."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             result = await login.by_code(
                 visit,
                 form.get("factor", ""),
@@ -227,10 +218,7 @@ def _declare_enrollment(router: Router, face: Face, login: HostedLogin) -> None:
         """Turn the app on by the form of the page (with `code`); answers the page of its recovery codes."""
 
         async def work() -> Response:
-            form = await read_form(request)
-            visit = await face.browsers.submitted(
-                request, caller, form.get("request", ""), form.get("form_token", "")
-            )
+            visit, form = await face.submitted(request, caller)
             return face.next(visit, await login.enroll(visit, form.get("code", "")))
 
         return await with_error_pages(request, work)
